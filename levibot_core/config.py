@@ -1,0 +1,129 @@
+"""Settings from the environment (`LEVIBOT_*`), and the frozen parameters that profiles give to a training.
+
+Only the edges (command line, Dagster resources, serving start-up) read settings; everything below them takes
+plain arguments. Where files lie inside a home is decided in `levibot_core.stores.paths`.
+"""
+
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from levibot_core.errors import ConfigurationError, UnknownSymbolError
+from levibot_core.market.symbols import normalize_symbol
+from levibot_core.market.timeframe import Timeframe
+
+SourceKind = Literal["exchange", "recorded", "simulated"]
+ProfileName = Literal["fast", "full"]
+
+
+class Settings(BaseSettings):
+    """What a person may set from outside. Every field is an environment variable `LEVIBOT_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="LEVIBOT_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(Path(".levibot"), description="Folder that holds all state of this installation")
+    source: Literal["auto"] | SourceKind = Field("auto", description="Where market data comes from")
+    market_data: Path | None = Field(None, description="Folder of recorded Parquet files, searched recursively")
+    symbols: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("BTC/USDT", "ETH/USDT", "SOL/USDT"), description="Comma-separated symbols this home works on", min_length=1
+    )
+    market: Literal["spot", "perp"] = Field("spot", description="Which market the candles belong to")
+    timeframe: str = Field("5m", description="Length of one bar")
+    horizon_bars: int = Field(12, ge=1, le=288, description="Bars ahead that the model forecasts")
+    days: int = Field(168, ge=3, description="Days of history a lifecycle run works on")
+    until: datetime | None = Field(None, description="End of the history (UTC); the latest there is when unset")
+    profile: ProfileName = Field("fast", description="Training profile of profiles.yml")
+    seed: int = Field(7, ge=0, description="Seed of everything random")
+    threads: int = Field(2, ge=1, description="Threads a training may use")
+    exchanges: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("mexc", "binance", "bybit", "okx", "kraken"), description="Exchanges to ask, in this order", min_length=1
+    )
+    exchange_base_url: str | None = Field(
+        None, description="Send exchange requests to this address instead (replay, tests)"
+    )
+    simulated_edge: float = Field(
+        0.10, ge=0.0, le=1.0, description="Edge planted in the simulated market; 0 is a market with none"
+    )
+
+    @field_validator("symbols", "exchanges", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("symbols")
+    @classmethod
+    def _normalize_symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            symbols = tuple(normalize_symbol(symbol) for symbol in value)
+        except UnknownSymbolError as error:
+            raise ValueError(str(error)) from error
+        return tuple(dict.fromkeys(symbols))
+
+    @field_validator("timeframe")
+    @classmethod
+    def _check_timeframe(cls, value: str) -> str:
+        try:
+            return Timeframe.parse(value).name
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("until")
+    @classmethod
+    def _as_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model, `levibot-<timeframe>-h<bars>`."""
+        return f"levibot-{self.timeframe}-h{self.horizon_bars}"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment; keyword arguments that are not None win over it.
+
+    Raises:
+        ConfigurationError: a variable has a value that cannot be used; the message names it and what is allowed.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = [
+            f"LEVIBOT_{'.'.join(map(str, detail['loc'])).upper()}: {detail['msg']} (was {detail['input']!r})"
+            for detail in error.errors()
+        ]
+        raise ConfigurationError("Settings cannot be used. " + "; ".join(problems)) from error
+
+
+class TrainingProfile(BaseModel):
+    """How much work a training does. Values come from `profiles.yml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    trials: int = Field(ge=1, description="Optuna trials per study")
+    max_rounds: int = Field(ge=1, description="Upper limit of boosting rounds")
+    early_stopping_rounds: int = Field(ge=1, description="Patience on the validation log loss")
+    max_bin: int = Field(ge=15, description="Histogram bins of LightGBM")
+    drift_rows: int = Field(ge=100, description="Rows per side that the Evidently report looks at")
+
+
+@cache
+def load_profile(name: str) -> TrainingProfile:
+    """The training profile of that name.
+
+    Raises:
+        ConfigurationError: profiles.yml has no such profile.
+    """
+    profiles = yaml.safe_load(files("levibot_core").joinpath("profiles.yml").read_text("utf-8"))
+    if name not in profiles:
+        raise ConfigurationError(f"Expected a profile of {sorted(profiles)}, was {name!r}.")
+    return TrainingProfile(name=name, **profiles[name])

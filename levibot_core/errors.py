@@ -1,0 +1,83 @@
+"""Exceptions raised by the platform.
+
+Every message says what was expected, what was found and what to do. Callers at an edge (command line,
+Dagster, HTTP) catch `LevibotError` and show the message; anything else is a defect and keeps its traceback.
+"""
+
+__all__ = [
+    "BundleError",
+    "ConfigurationError",
+    "DataQualityError",
+    "HomeBusyError",
+    "HomeNotWritableError",
+    "LakeCorruptionError",
+    "LevibotError",
+    "MarketDataUnavailableError",
+    "MissingFeatureError",
+    "RegistryError",
+    "SchemaError",
+    "SnapshotError",
+    "SnapshotNotFoundError",
+    "SourceUnreachableError",
+    "UnknownSymbolError",
+]
+
+
+class LevibotError(Exception):
+    """Base of every error a person can act on."""
+
+
+class ConfigurationError(LevibotError):
+    """A setting has a value that cannot be used."""
+
+
+class HomeBusyError(LevibotError):
+    """Another process is working on this LEVIBOT_HOME."""
+
+
+class HomeNotWritableError(LevibotError):
+    """LEVIBOT_HOME cannot be written: read-only, no permission or no space left."""
+
+
+class UnknownSymbolError(LevibotError):
+    """A symbol is malformed, or not among those the platform or the model knows."""
+
+
+class MarketDataUnavailableError(LevibotError):
+    """A source answered, but has no data for what was asked."""
+
+
+class SourceUnreachableError(LevibotError):
+    """A source did not answer, after the retries it is entitled to."""
+
+
+class SchemaError(LevibotError):
+    """A table does not have the columns, types or key that the catalogue declares."""
+
+
+class DataQualityError(LevibotError):
+    """Data broke a blocking quality rule."""
+
+
+class LakeCorruptionError(LevibotError):
+    """A file of the lake cannot be read."""
+
+
+class SnapshotError(LevibotError):
+    """A training snapshot cannot be built, or its bytes are not what its manifest says."""
+
+
+class SnapshotNotFoundError(SnapshotError):
+    """No snapshot has the requested id."""
+
+
+class MissingFeatureError(LevibotError):
+    """A model was asked to predict without every feature it needs. Never answered with a zero."""
+
+
+class BundleError(LevibotError):
+    """A model bundle is incomplete, altered or of an unknown format."""
+
+
+class RegistryError(LevibotError):
+    """The model registry refused an operation or lacks what was asked for."""

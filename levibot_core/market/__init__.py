@@ -1,0 +1,1 @@
+"""Candles and what surrounds them: symbols, timeframes, quality rules, revisions, sources and the simulator."""

@@ -1,0 +1,1 @@
+"""The slim inference API. It imports neither Dagster, torch, pandas nor Evidently."""
