@@ -1,0 +1,51 @@
+# Everything a person does with the platform. Paths are relative: the folder's name may hold spaces, and
+# `make -C <folder>` works from anywhere.
+
+PYTHON ?= python3.11
+VENV_PYTHON := .venv/bin/python
+SETUP := $(PYTHON) scripts/setup_environment.py
+LEVIBOT := $(VENV_PYTHON) -m levibot_pipelines.cli
+
+# Nobody is told how the platform is used; one thread per library in tests, or two busy ones on two cores collapse.
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup deep demo up test check format constraints clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' Makefile | expand -t 14
+
+setup: ## Create .venv with the pinned packages; does nothing when it is up to date
+	@$(SETUP)
+
+deep: ## As setup, with PyTorch and XGBoost for the deep models
+	@$(SETUP) --extras dev,deep
+
+demo: setup ## Run the whole lifecycle once and show what happened
+	@$(LEVIBOT) demo
+
+up: setup ## Start the Dagster UI (:3000), the MLflow UI (:5000) and the API (:8000); Ctrl-C stops them
+	@$(LEVIBOT) up
+
+test: setup ## Run all tests with coverage
+	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+check: setup ## Lint, types, import rules
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+	@$(VENV_PYTHON) -m mypy
+	@$(VENV_PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+format: setup ## Format the code and fix what can be fixed by itself
+	@$(VENV_PYTHON) -m ruff check --fix .
+	@$(VENV_PYTHON) -m ruff format .
+
+constraints: ## Resolve the newest allowed versions of every package and write constraints.txt
+	@{ sed -n '/^#/p' constraints.txt; \
+	   UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(VENV_PYTHON) -m uv pip compile pyproject.toml \
+	     --all-extras --python-version 3.11 --no-annotate --no-header --quiet | sed 's/+cpu$$//'; \
+	 } > .constraints.tmp && mv .constraints.tmp constraints.txt
+
+clean: ## Remove the environment and caches; LEVIBOT_HOME stays
+	@rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
