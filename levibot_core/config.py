@@ -19,6 +19,7 @@ from levibot_core.market.symbols import normalize_symbol
 from levibot_core.market.timeframe import Timeframe
 
 SourceKind = Literal["exchange", "recorded", "simulated"]
+SourceChoice = Literal["auto", "exchange", "recorded", "simulated"]
 ProfileName = Literal["fast", "full"]
 
 
@@ -28,7 +29,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LEVIBOT_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     home: Path = Field(Path(".levibot"), description="Folder that holds all state of this installation")
-    source: Literal["auto"] | SourceKind = Field("auto", description="Where market data comes from")
+    source: SourceChoice = Field("auto", description="Where market data comes from")
     market_data: Path | None = Field(None, description="Folder of recorded Parquet files, searched recursively")
     symbols: Annotated[tuple[str, ...], NoDecode] = Field(
         ("BTC/USDT", "ETH/USDT", "SOL/USDT"), description="Comma-separated symbols this home works on", min_length=1
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
         None, description="Send exchange requests to this address instead (replay, tests)"
     )
     simulated_edge: float = Field(
-        0.10, ge=0.0, le=1.0, description="Edge planted in the simulated market; 0 is a market with none"
+        0.15, ge=0.0, le=1.0, description="Edge planted in the simulated market; 0 is a market with none"
     )
 
     @field_validator("symbols", "exchanges", mode="before")

@@ -66,6 +66,11 @@ class Home:
         return self.root / "trials"
 
     @property
+    def models(self) -> Path:
+        """What a training left for its later stages, one folder per MLflow run."""
+        return self.root / "models"
+
+    @property
     def reports(self) -> Path:
         """Reports that people read: backtests, drift, data quality, model cards."""
         return self.root / "reports"
@@ -112,6 +117,7 @@ def not_writable(path: Path, error: OSError) -> HomeNotWritableError:
         errno.EROFS: "it lies on a read-only file system; set LEVIBOT_HOME to a folder that can be written",
         errno.EACCES: "permission is denied; change its owner or mode, or set LEVIBOT_HOME elsewhere",
         errno.ENOTDIR: "part of its path is a file; set LEVIBOT_HOME to a folder",
+        errno.EEXIST: "a file stands where a folder has to be; move it away, or set LEVIBOT_HOME elsewhere",
     }
     cause = causes.get(error.errno or 0, error.strerror or str(error))
     return HomeNotWritableError(f"Expected to write below {path}, but {cause}.")

@@ -1,0 +1,136 @@
+"""The feature registry: features.yml, checked and read into frozen objects.
+
+What a family computes is in `kernels`, what an input series is in `inputs`; a registry that contradicts them does not
+load. Computing is `compute`'s work.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import polars as pl
+import yaml
+
+from levibot_core.errors import ConfigurationError
+from levibot_core.features.inputs import SERIES
+from levibot_core.features.kernels import FAMILIES, Kernel
+from levibot_core.schemas import FEATURES, Column, Table
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """One entry of features.yml; see the head of that file for what the fields mean."""
+
+    name: str
+    family: str
+    inputs: tuple[str, ...]
+    window: int
+    warm_up: int
+    unit: str
+    formula: str
+    since: str
+    parameters: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """A version of the feature set: its features in registry order."""
+
+    version: str
+    features: tuple[FeatureSpec, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Feature names, which are column names, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def warm_up(self) -> int:
+        """Bars of raw data, the last included, from which every feature of the last bar can be computed."""
+        return max(feature.warm_up for feature in self.features)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the definition, whatever its layout in the file: lower-case hexadecimal."""
+        definition = {"version": self.version, "features": [asdict(feature) for feature in self.features]}
+        return hashlib.sha256(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def table(self) -> Table:
+        """The catalogue's feature table with a Float64 column per feature."""
+        return FEATURES.with_columns(
+            [Column(feature.name, pl.Float64(), feature.formula, feature.unit) for feature in self.features]
+        )
+
+
+@cache
+def load_registry(version: str = "v1") -> FeatureSet:
+    """Read that version of the feature set from features.yml.
+
+    Raises:
+        ConfigurationError: there is no such version, or the file breaks its schema or contradicts a kernel.
+    """
+    return parse_registry(files(__package__).joinpath("features.yml").read_text("utf-8"), version)
+
+
+def parse_registry(text: str, version: str, kernels: Mapping[str, Kernel] = FAMILIES) -> FeatureSet:
+    """Read a version of a feature set from the text of a registry file.
+
+    Raises:
+        ConfigurationError: see `load_registry`; the message names every entry that is wrong, and how.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"Expected the feature registry to be YAML, was not: {error}") from error
+    problems = list(_schema_problems(document))
+    if not problems:
+        specs = [FeatureSpec(**{**entry, "inputs": tuple(entry["inputs"])}) for entry in document["features"]]
+        problems = list(_contradictions(specs, document["versions"], kernels))
+    if problems:
+        raise ConfigurationError("The feature registry cannot be used. " + "; ".join(problems))
+    if version not in document["versions"]:
+        raise ConfigurationError(f"Expected a feature set of {document['versions']}, was {version!r}.")
+    included = document["versions"][: document["versions"].index(version) + 1]
+    return FeatureSet(version, tuple(spec for spec in specs if spec.since in included))
+
+
+def _schema_problems(document: Any) -> Iterator[str]:
+    schema = json.loads(files(__package__).joinpath("features.schema.json").read_text("utf-8"))
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(document):
+        yield f"{error.json_path}: {error.message}"
+
+
+def _contradictions(
+    specs: Sequence[FeatureSpec], versions: Sequence[str], kernels: Mapping[str, Kernel]
+) -> Iterator[str]:
+    for name, count in Counter(spec.name for spec in specs).items():
+        if count > 1:
+            yield f"{name}: expected once, was there {count} times"
+    for spec in specs:
+        yield from (f"{spec.name}: {problem}" for problem in _spec_problems(spec, versions, kernels))
+
+
+def _spec_problems(spec: FeatureSpec, versions: Sequence[str], kernels: Mapping[str, Kernel]) -> Iterator[str]:
+    if spec.since not in versions:
+        yield f"expected since one of {list(versions)}, was {spec.since}"
+    unknown = [name for name in spec.inputs if name not in SERIES]
+    if unknown:
+        yield f"expected inputs of {sorted(SERIES)}, was {unknown}"
+    kernel = kernels.get(spec.family)
+    if kernel is None:
+        yield f"expected a family of {sorted(kernels)}, was {spec.family}"
+        return
+    if kernel.arity not in (None, len(spec.inputs)):
+        yield f"expected {kernel.arity} inputs, was {len(spec.inputs)}"
+    if set(spec.parameters) != set(kernel.parameters):
+        yield f"expected parameters {sorted(kernel.parameters)}, was {sorted(spec.parameters)}"
+    elif not unknown:
+        needed = kernel.reach(spec.window, spec.parameters) + max(SERIES[name].reach for name in spec.inputs)
+        if spec.warm_up != needed:
+            yield f"expected warm_up {needed}, was {spec.warm_up}"

@@ -1,0 +1,1 @@
+"""Validation: the chronological split, the proof that nothing looks ahead, comparisons and promotion gates."""

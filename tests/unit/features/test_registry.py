@@ -1,0 +1,90 @@
+"""The registry: complete, checked against schema and kernels, and hashed by meaning."""
+
+from dataclasses import replace
+from importlib.resources import files
+
+import polars as pl
+import pytest
+import yaml
+
+from levibot_core.errors import ConfigurationError
+from levibot_core.features.inputs import SERIES
+from levibot_core.features.kernels import FAMILIES
+from levibot_core.features.registry import load_registry, parse_registry
+from levibot_core.schemas import FEATURES
+
+TEXT = files("levibot_core.features").joinpath("features.yml").read_text("utf-8")
+
+MINIMAL = """
+versions: [v1, v2]
+features:
+  - {name: one, family: sma_gap, inputs: [close], window: 5, warm_up: 5, unit: fraction, formula: a gap, since: v1}
+  - {name: two, family: rsi, inputs: [close_change], window: 14, warm_up: 15, unit: points, formula: an rsi, since: v2}
+"""
+
+
+def test_the_first_version_has_what_the_platform_promises() -> None:
+    feature_set = load_registry("v1")
+    assert feature_set.version == "v1"
+    assert len(feature_set.names) >= 32
+    assert feature_set.warm_up == 289
+    assert {spec.family for spec in feature_set.features} == set(FAMILIES)
+    assert feature_set.table().polars_schema.names() == [*FEATURES.polars_schema, *feature_set.names]
+    assert set(feature_set.table().polars_schema.dtypes()[3:]) == {pl.Float64()}
+
+
+def test_the_first_version_is_frozen() -> None:
+    assert load_registry("v1").sha256 == "9f2afc5aa35f5eb25a34f783f0b6f8531d8ecc42eef2c883d8ffffb9adaaf724"
+
+
+def test_the_hash_ignores_the_layout_of_the_file_and_sees_every_change_of_meaning() -> None:
+    feature_set = load_registry("v1")
+    assert parse_registry(yaml.safe_dump(yaml.safe_load(TEXT)), "v1").sha256 == feature_set.sha256
+    first, *others = feature_set.features
+    variants = [
+        replace(feature_set, version="v2"),
+        replace(feature_set, features=tuple(others)),
+        replace(feature_set, features=(*others, first)),
+        replace(feature_set, features=(replace(first, window=2), *others)),
+        replace(feature_set, features=(replace(first, parameters={"span": 1}), *others)),
+        replace(feature_set, features=(replace(first, formula="something else"), *others)),
+    ]
+    assert len({variant.sha256 for variant in (feature_set, *variants)}) == len(variants) + 1
+
+
+def test_a_later_version_holds_the_earlier_ones() -> None:
+    assert parse_registry(MINIMAL, "v1").names == ("one",)
+    assert parse_registry(MINIMAL, "v2").names == ("one", "two")
+
+
+def test_an_unknown_version_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"Expected a feature set of \['v1'\], was 'v9'"):
+        load_registry("v9")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("window: 5,", "window: 0,", r"\$\.features\[0\]\.window: 0 is less than the minimum"),
+        ("unit: fraction,", "", "'unit' is a required property"),
+        ("since: v1}", "since: v1, colour: red}", "'colour' was unexpected"),
+        ("name: one", "name: One more", "does not match"),
+        ("warm_up: 5", "warm_up: 6", "one: expected warm_up 5, was 6"),
+        ("warm_up: 15", "warm_up: 14", "two: expected warm_up 15, was 14"),
+        ("family: sma_gap", "family: magic", "one: expected a family of .*, was magic"),
+        ("[close]", "[price]", r"one: expected inputs of .*, was \['price'\]"),
+        ("[close]", "[close, volume]", "one: expected 1 inputs, was 2"),
+        ("window: 5,", "window: 5, parameters: {span: 3},", r"one: expected parameters \[\], was \['span'\]"),
+        ("since: v2", "since: v3", "two: expected since one of"),
+        ("name: two", "name: one", "one: expected once, was there 2 times"),
+        ("versions:", "versions: [", "to be YAML, was not"),
+    ],
+)
+def test_a_registry_that_contradicts_itself_is_refused_by_entry(before: str, after: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        parse_registry(MINIMAL.replace(before, after, 1), "v1")
+
+
+def test_every_catalogued_series_is_used_by_a_feature_or_derived_from() -> None:
+    used = {name for spec in load_registry("v1").features for name in spec.inputs}
+    assert set(SERIES) - used == {"leader_close", "funding_age_2"}

@@ -1,0 +1,67 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from levibot_core.config import load_profile, load_settings
+from levibot_core.errors import ConfigurationError
+
+
+def test_defaults_describe_a_five_minute_model_of_three_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LEVIBOT_MARKET_DATA", raising=False)
+    settings = load_settings()
+
+    assert settings.model_name == "levibot-5m-h12"
+    assert settings.symbols == ("BTC/USDT", "ETH/USDT", "SOL/USDT")
+    assert settings.home == Path(".levibot")
+    assert settings.market_data is None
+
+
+def test_environment_is_read_and_symbols_are_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEVIBOT_SYMBOLS", "btcusdt, ETH-USDT,BTC/USDT")
+    monkeypatch.setenv("LEVIBOT_UNTIL", "2023-04-01")
+
+    settings = load_settings()
+
+    assert settings.symbols == ("BTC/USDT", "ETH/USDT")
+    assert settings.until == datetime(2023, 4, 1, tzinfo=UTC)
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEVIBOT_MARKET_DATA", "")
+
+    assert load_settings().market_data is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "mentioned"),
+    [
+        ("LEVIBOT_SOURCE", "coinbase", "'auto', 'exchange', 'recorded' or 'simulated'"),
+        ("LEVIBOT_TIMEFRAME", "7m", "divides a day"),
+        ("LEVIBOT_SYMBOLS", "BTC/USDT,nonsense!", "Expected a symbol such as BTC/USDT"),
+        ("LEVIBOT_SYMBOLS", " , ", "at least 1 item"),
+        ("LEVIBOT_DAYS", "many", "valid integer"),
+        ("LEVIBOT_PROFILE", "huge", "'fast' or 'full'"),
+    ],
+)
+def test_a_value_that_cannot_be_used_names_the_variable_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, mentioned: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+
+    assert variable in str(caught.value)
+    assert mentioned in str(caught.value)
+
+
+def test_the_full_profile_meets_the_required_number_of_trials() -> None:
+    assert load_profile("full").trials >= 200
+    assert load_profile("full").early_stopping_rounds >= 50
+    assert load_profile("fast").trials == 20
+
+
+def test_an_unknown_profile_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"\['fast', 'full'\], was 'slow'"):
+        load_profile("slow")
