@@ -1,0 +1,1 @@
+"""Backtests: the engine, what its result is worth, and the report a person reads."""

@@ -1,0 +1,242 @@
+"""The model format: a folder of text and JSON with checked hashes. Nothing in it is ever executed or unpickled.
+
+    manifest.json      what the model is, the SHA-256 of every other file, and a checksum over itself
+    booster.txt        LightGBM's text form (family `lightgbm`), or base_rate.json (family `base_rate`)
+    calibrator.json    the calibration curve
+
+A bundle with one altered byte, a missing or an additional file is refused. This is all the serving layer imports
+of a model: numpy, pydantic, and LightGBM once a booster is read. Training and registration are elsewhere.
+"""
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from levibot_core.errors import BundleError
+from levibot_core.models.calibration import CalibrationMethod, Calibrator, calibrator_from_json
+from levibot_core.models.predictors import FAMILIES, assemble_matrix, assemble_row, matrix_columns
+
+FORMAT: Final = "levibot-bundle/1"
+FamilyName = Literal["base_rate", "lightgbm"]
+MANIFEST = "manifest.json"
+CALIBRATOR = "calibrator.json"
+_CHECKSUM = "checksum"
+
+
+class BundleIdentity(BaseModel):
+    """Where a model comes from and what it wants to see."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_name: str = Field(description="Registered model, levibot-<timeframe>-h<bars>")
+    timeframe: str
+    horizon_bars: int = Field(ge=1)
+    symbols: tuple[str, ...] = Field(min_length=1, description="Inside spelling; a symbol's code is its place here")
+    feature_set: str
+    features: tuple[str, ...] = Field(description="In the order of the matrix columns")
+    snapshot_id: str = Field(description="Training snapshot; `none` for a model that saw no rows")
+    source_kind: str = Field(description="exchange, recorded or simulated")
+    created_at: AwareDatetime = Field(description="UTC")
+    seed: int
+
+
+class BundleManifest(BundleIdentity):
+    """Content of `manifest.json`."""
+
+    format: Literal["levibot-bundle/1"] = FORMAT
+    family: FamilyName
+    calibration: CalibrationMethod
+    files: dict[str, str] = Field(description="Name of every other file to its SHA-256, lower-case hexadecimal")
+
+
+class ModelBundle:
+    """A model that can predict, and the exact files it is made of. Immutable; safe to share between threads."""
+
+    def __init__(self, manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
+        self.manifest = manifest
+        self._files = dict(files)
+        _check_files(manifest, self._files)
+        family = FAMILIES[manifest.family]
+        self._predictor = family.read(_text(self._files, family.file), matrix_columns(manifest.features))
+        self._calibrator = calibrator_from_json(_text(self._files, CALIBRATOR))
+        if self._calibrator.method != manifest.calibration:
+            raise BundleError(
+                f"Expected the calibration {manifest.calibration!r} of the manifest, "
+                f"was {self._calibrator.method!r} in {CALIBRATOR}. Calibrate the model again."
+            )
+
+    @classmethod
+    def build(
+        cls,
+        identity: BundleIdentity,
+        family: FamilyName,
+        predictor_text: str,
+        calibrator: Calibrator,
+    ) -> "ModelBundle":
+        """Make a bundle from a trained predictor in its text form.
+
+        Raises:
+            BundleError: the text is not a predictor of that family on these features.
+        """
+        files = {FAMILIES[family].file: predictor_text.encode(), CALIBRATOR: calibrator.to_json().encode()}
+        manifest = BundleManifest(
+            **identity.model_dump(include=set(BundleIdentity.model_fields)),
+            family=family,
+            calibration=calibrator.method,
+            files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        )
+        return cls(manifest, files)
+
+    def predict_raw(self, matrix: np.ndarray) -> np.ndarray:
+        """Uncalibrated scores, float64 (n,), of a design matrix, float64 (n, f + 1)."""
+        return self._predictor.predict(matrix)
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """Calibrated probability of a rise after the horizon, float64 (n,), of a design matrix, float64 (n, f + 1).
+
+        Columns are the manifest's features in order, then the symbol code.
+
+        Raises:
+            MissingFeatureError: a value of the matrix is NaN or infinite (the base rate does not look at it).
+        """
+        return self._calibrator.apply(self._predictor.predict(matrix))
+
+    def calibrate(self, raw: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float64 (n,), of scores that `predict_raw` gave."""
+        return self._calibrator.apply(raw)
+
+    def matrix_row(self, symbol: str, values: Mapping[str, float]) -> np.ndarray:
+        """The design matrix of one row, float64 (1, f + 1). More values than the model needs are welcome.
+
+        Raises:
+            UnknownSymbolError: the model does not know the symbol (inside spelling, BTC/USDT).
+            MissingFeatureError: a feature is absent, NaN or infinite; the message names each.
+        """
+        return assemble_row(symbol, values, self.manifest.features, self.manifest.symbols)
+
+    def matrix(self, row_symbols: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The design matrix, float64 (n, f + 1), of n rows: their symbols, and the values (n,) of each feature.
+
+        Raises:
+            UnknownSymbolError: the model does not know a row's symbol.
+            MissingFeatureError: a feature is absent, or NaN or infinite in some row.
+        """
+        return assemble_matrix(row_symbols, columns, self.manifest.features, self.manifest.symbols)
+
+    def save(self, folder: Path) -> None:
+        """Write the bundle as that folder: whole, or not at all. A bundle that stood there is replaced.
+
+        A process killed in between leaves the old folder, the new one or, for an instant while replacing, none;
+        never a mixture. What it leaves behind is named `.<name>.<random>.tmp`.
+
+        Raises:
+            HomeNotWritableError: the operating system refused; a bundle that stood there is as it was.
+        """
+        from levibot_core.stores.files import write_text_atomically  # Brings Polars, which serving does without.
+        from levibot_core.stores.paths import not_writable
+
+        temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
+        replaced = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            for name, content in self._files.items():
+                write_text_atomically(temporary / name, content.decode())
+            write_text_atomically(temporary / MANIFEST, _manifest_text(self.manifest))
+            if folder.exists():
+                folder.rename(replaced)
+            temporary.rename(folder)
+        except OSError as error:
+            if replaced.exists() and not folder.exists():
+                replaced.rename(folder)
+            raise not_writable(folder, error) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> "ModelBundle":
+        """Read a bundle. Every byte is checked before it is used.
+
+        Raises:
+            BundleError: no bundle is there, its format or family is unknown, or a file is missing, altered or
+                not part of it.
+        """
+        try:
+            found = {entry.name: entry for entry in folder.iterdir()}
+            strange = sorted(name for name, entry in found.items() if entry.is_symlink() or not entry.is_file())
+            if strange:
+                raise BundleError(f"Expected nothing but plain files in the bundle {folder}, was {strange}. {_REMEDY}")
+            files = {name: entry.read_bytes() for name, entry in found.items()}
+        except OSError as error:
+            raise BundleError(f"Expected a model bundle in {folder}, but {error.strerror}. {_REMEDY}") from error
+        if MANIFEST not in files:
+            raise BundleError(f"Expected {MANIFEST} in the bundle {folder}, was without. {_REMEDY}")
+        return cls(_read_manifest(files.pop(MANIFEST)), files)
+
+
+_REMEDY = "Fetch the model from the registry again."
+
+
+def _manifest_text(manifest: BundleManifest) -> str:
+    content = manifest.model_dump(mode="json")
+    return _canonical({**content, _CHECKSUM: _checksum(content)})
+
+
+def _canonical(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()
+
+
+def _read_manifest(raw: bytes) -> BundleManifest:
+    """Check a manifest against its own checksum, on the content as it stands rather than on what this version knows.
+
+    So a bundle written before a field existed stays readable once the field has a default.
+    """
+    try:
+        content = json.loads(raw)
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+        claimed = content.pop(_CHECKSUM, None)
+        expected = _checksum(content)
+        intact = claimed == expected and raw == _canonical({**content, _CHECKSUM: claimed}).encode()
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"Expected {MANIFEST} to be JSON, but {error}. {_REMEDY}") from error
+    if content.get("format") != FORMAT:
+        raise BundleError(
+            f"Expected a bundle of format {FORMAT!r}, was {content.get('format')!r}. "
+            "Use the version of the platform that wrote it, or train the model again."
+        )
+    if not intact:
+        raise BundleError(f"Expected {MANIFEST} to have the checksum {claimed}, was {expected}: altered. {_REMEDY}")
+    try:
+        return BundleManifest.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise BundleError(f"Expected a manifest this version understands, but {problems}. {_REMEDY}") from error
+
+
+def _check_files(manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
+    needed = {FAMILIES[manifest.family].file, CALIBRATOR}
+    problems = [f"{name} is missing" for name in sorted((needed | set(manifest.files)) - set(files))]
+    problems += [f"{name} is not part of it" for name in sorted(set(files) - (needed & set(manifest.files)))]
+    for name, expected in sorted(manifest.files.items()):
+        if name in files and (was := hashlib.sha256(files[name]).hexdigest()) != expected:
+            problems.append(f"{name} was altered (expected SHA-256 {expected}, was {was})")
+    if problems:
+        raise BundleError(f"Expected the files of a {manifest.family} bundle: {'; '.join(problems)}. {_REMEDY}")
+
+
+def _text(files: Mapping[str, bytes], name: str) -> str:
+    try:
+        return files[name].decode()
+    except UnicodeDecodeError as error:
+        raise BundleError(f"Expected {name} to be UTF-8 text, but {error}. {_REMEDY}") from error

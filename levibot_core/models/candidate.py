@@ -1,0 +1,232 @@
+"""The two steps from a split to a model that can be judged: train (and tune), then calibrate (and score).
+
+Each step's result can be saved to a folder and picked up by another process. Whether the model may replace the
+champion is decided in `levibot_core.validation.gates`; registering it is the work of `levibot_pipelines`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from levibot_core.config import TrainingProfile
+from levibot_core.errors import BundleError
+from levibot_core.models.base_rate import fit_base_rate
+from levibot_core.models.bundle import BundleIdentity, ModelBundle
+from levibot_core.models.calibration import CalibrationMethod
+from levibot_core.models.calibration_fitting import fit_calibrator
+from levibot_core.models.design import design_matrix, label_vector
+from levibot_core.models.lightgbm_model import LabelledMatrix, gain_importance
+from levibot_core.models.metrics import ReliabilityCurve, classification_metrics, log_losses, reliability_curve
+from levibot_core.models.predictors import LIGHTGBM, matrix_columns, read_booster
+from levibot_core.models.tuning import TrialCallback, TuningResult, tune
+from levibot_core.stores.files import sha256_of, write_atomically, write_json_atomically, write_text_atomically
+from levibot_core.validation.split import SplitResult
+
+BOOSTER, TRIALS, TUNING = "booster.txt", "trials.parquet", "tuning.json"
+BUNDLE, REPORT = "bundle", "calibration.json"
+SCORED_PARTS = ("validation", "calibration", "test")
+
+
+class _TuningRecord(BaseModel):
+    """Content of `tuning.json`, written last: with it the folder is whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: BundleIdentity
+    profile: TrainingProfile
+    study_name: str
+    best_parameters: dict[str, int | float]
+    best_rounds: int
+    best_value: float
+    resumed: int
+    files: dict[str, str] = Field(description="Name of every other file to its SHA-256")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A tuned and trained model, before calibration."""
+
+    identity: BundleIdentity
+    profile: TrainingProfile
+    booster_text: str
+    tuning: TuningResult
+
+    def save(self, folder: Path) -> None:
+        """Write `booster.txt`, `trials.parquet` and, last, `tuning.json` into the folder.
+
+        Raises:
+            HomeNotWritableError: the operating system refused.
+        """
+        write_text_atomically(folder / BOOSTER, self.booster_text)
+        write_atomically(folder / TRIALS, lambda path: self.tuning.trials.write_parquet(path))
+        record = _TuningRecord(
+            identity=self.identity,
+            profile=self.profile,
+            study_name=self.tuning.study_name,
+            best_parameters=dict(self.tuning.best_parameters),
+            best_rounds=self.tuning.best_rounds,
+            best_value=self.tuning.best_value,
+            resumed=self.tuning.resumed,
+            files={name: sha256_of(folder / name) for name in (BOOSTER, TRIALS)},
+        )
+        write_json_atomically(folder / TUNING, record.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: a file is missing or altered.
+        """
+        try:
+            record = _TuningRecord.model_validate_json((folder / TUNING).read_bytes())
+            altered = [name for name in (BOOSTER, TRIALS) if sha256_of(folder / name) != record.files.get(name)]
+        except (OSError, ValidationError) as error:
+            raise BundleError(f"Expected a trained candidate in {folder}, but {error}. Train it again.") from error
+        if altered:
+            raise BundleError(f"Expected {', '.join(altered)} in {folder} as trained, was altered. Train it again.")
+        tuning = TuningResult(
+            study_name=record.study_name,
+            best_parameters=record.best_parameters,
+            best_rounds=record.best_rounds,
+            best_value=record.best_value,
+            trials=pl.read_parquet(folder / TRIALS),
+            resumed=record.resumed,
+        )
+        return cls(record.identity, record.profile, (folder / BOOSTER).read_text("utf-8"), tuning)
+
+
+class FeatureGain(BaseModel):
+    """How much of the total gain of all splits a column brought."""
+
+    model_config = ConfigDict(frozen=True)
+
+    feature: str
+    gain_share: float
+
+
+class CalibrationReport(BaseModel):
+    """Everything measured on a calibrated candidate. Losses are in nats per row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: CalibrationMethod
+    validation_loss: dict[CalibrationMethod, float] = Field(description="Per method; `none` is the raw score")
+    metrics: dict[str, dict[str, float]] = Field(description="Part to score name to score, calibrated")
+    base_rate: float = Field(description="Laplace's base rate of the train part")
+    base_rate_log_loss: dict[str, float] = Field(description="Part to the log loss of always saying `base_rate`")
+    reliability: ReliabilityCurve = Field(description="On the test part")
+    importance: tuple[FeatureGain, ...] = Field(description="Every column of the design matrix, highest gain first")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedCandidate:
+    """A model that can be judged and served, what was measured on it, and its test forecasts, (n,) in row order."""
+
+    bundle: ModelBundle
+    report: CalibrationReport
+    test_probabilities: np.ndarray
+
+    def save(self, folder: Path) -> None:
+        """Write `bundle/` and, last, `calibration.json` into the folder, for `ModelBundle.load` and `load_report`.
+
+        Raises:
+            HomeNotWritableError: the operating system refused.
+        """
+        self.bundle.save(folder / BUNDLE)
+        write_json_atomically(folder / REPORT, self.report.model_dump(mode="json"))
+
+
+def load_report(folder: Path) -> CalibrationReport:
+    """Read the report of a calibrated candidate that was saved to that folder.
+
+    Raises:
+        BundleError: it is missing or cannot be read.
+    """
+    try:
+        return CalibrationReport.model_validate_json((folder / REPORT).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BundleError(
+            f"Expected the report of a candidate in {folder}, but {error}. Calibrate it again."
+        ) from error
+
+
+def train_candidate(
+    split: SplitResult,
+    identity: BundleIdentity,
+    profile: TrainingProfile,
+    threads: int,
+    journal: Path,
+    study_name: str,
+    on_trial: TrialCallback | None = None,
+) -> Candidate:
+    """Tune and train a LightGBM model on the train part, stopped and ranked by the validation part.
+
+    Args:
+        split: The parts; calibration and test rows are not looked at.
+        identity: Features, symbols and seed to train with, and what the model will say about itself.
+        profile: How much work to do.
+        threads: Threads to use; they do not change the result.
+        journal: File that keeps the Optuna study, so that an interrupted training goes on.
+        study_name: Begin of the study's name; the rest is a digest of the inputs.
+        on_trial: Told the progress after each trial.
+
+    Raises:
+        DataQualityError: a part has no rows, or rows of one class only.
+        MissingFeatureError: a feature is absent, or NaN or infinite in some row.
+        UnknownSymbolError: a row's symbol is not among the identity's.
+        HomeNotWritableError: the journal cannot be written.
+    """
+    train, validation = (
+        LabelledMatrix(design_matrix(rows, identity.features, identity.symbols), label_vector(rows, part))
+        for part, rows in (("train", split.train), ("validation", split.validation))
+    )
+    tuning, booster = tune(
+        train, validation, identity.features, profile, identity.seed, threads, journal, study_name, on_trial
+    )
+    return Candidate(identity, profile, booster.text, tuning)
+
+
+def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedCandidate:
+    """Calibrate on the calibration part, choose the method on the validation part, score on all but the train part.
+
+    Raises:
+        DataQualityError: a part has no rows, or rows of one class only.
+        MissingFeatureError, UnknownSymbolError: as `train_candidate`.
+        BundleError: the candidate's booster is not whole.
+    """
+    identity = candidate.identity
+    predictor = read_booster(candidate.booster_text, matrix_columns(identity.features))
+    raw = {
+        part: predictor.predict(design_matrix(split.parts[part], identity.features, identity.symbols))
+        for part in SCORED_PARTS
+    }
+    labels = {part: label_vector(rows, part) for part, rows in split.parts.items()}
+    choice = fit_calibrator(raw["calibration"], labels["calibration"], raw["validation"], labels["validation"])
+    bundle = ModelBundle.build(identity, LIGHTGBM, candidate.booster_text, choice.calibrator)
+    probabilities = {part: bundle.calibrate(scores) for part, scores in raw.items()}
+    base_rate = fit_base_rate(labels["train"])
+    report = CalibrationReport(
+        method=choice.calibrator.method,
+        validation_loss=dict(choice.validation_loss),
+        metrics={part: classification_metrics(probabilities[part], labels[part]) for part in SCORED_PARTS},
+        base_rate=base_rate,
+        base_rate_log_loss=_constant_losses(base_rate, labels),
+        reliability=reliability_curve(probabilities["test"], labels["test"]),
+        importance=tuple(
+            FeatureGain(feature=name, gain_share=share)
+            for name, share in gain_importance(candidate.booster_text).items()
+        ),
+    )
+    return CalibratedCandidate(bundle, report, probabilities["test"])
+
+
+def _constant_losses(probability: float, labels: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {
+        part: float(log_losses(np.full(labels[part].size, probability), labels[part]).mean()) for part in SCORED_PARTS
+    }

@@ -1,0 +1,97 @@
+"""The plots of a training, as PNG bytes: reliability diagram, importance, tuning history. Style is in `.plot_style`."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+from matplotlib.ticker import MaxNLocator
+
+from levibot_core.models.metrics import ReliabilityCurve
+from levibot_core.models.plot_style import ACCENT, BAD, INK, MUTED, PRIMARY, add_legend, dress, new_figure, png_bytes
+
+_HISTOGRAM_BINS = 40
+_NARROWEST_RANGE = 0.02
+
+
+def reliability_png(curve: ReliabilityCurve, probabilities: np.ndarray, base_rate: float, title: str) -> bytes:
+    """What was forecast against what happened, above a histogram of the forecasts.
+
+    Args:
+        curve: Forecast and frequency per bin of about equally many rows.
+        probabilities: All forecasts behind the curve, (n,).
+        base_rate: Share of rises among those rows.
+        title: Says what was forecast, and on which rows.
+    """
+    figure = new_figure(7.0, 6.5)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    low, high = _range(probabilities)
+    upper.plot([low, high], [low, high], color=MUTED, linestyle="--", linewidth=1.2, label="forecast = frequency")
+    upper.axhline(base_rate, color=ACCENT, linestyle=":", linewidth=1.6, label=f"base rate {base_rate:.3f}")
+    rows = (
+        f"{min(curve.counts):,}" if len(set(curve.counts)) == 1 else f"{min(curve.counts):,} to {max(curve.counts):,}"
+    )
+    upper.plot(curve.predicted, curve.observed, "o-", color=PRIMARY, label=f"model, {rows} rows a point")
+    dress(upper, title, y_label="Share of rises")
+    lowest, highest = _range(np.array([*curve.observed, *curve.predicted, base_rate]))
+    upper.set_ylim(lowest, highest)
+    add_legend(upper)
+
+    lower.hist(probabilities, bins=_HISTOGRAM_BINS, range=(low, high), color=PRIMARY, alpha=0.8)
+    dress(lower, x_label="Forecast probability of a rise", y_label=f"Rows (of {len(probabilities):,})")
+    lower.set_xlim(low, high)
+    return png_bytes(figure)
+
+
+def importance_png(gain_shares: Mapping[str, float], title: str, top: int = 20) -> bytes:
+    """The columns that brought the most gain, highest first.
+
+    Args:
+        gain_shares: Column to its share of the total gain, 0 to 1.
+        title: Says of which model.
+        top: Columns shown at most.
+    """
+    shown = sorted(gain_shares.items(), key=lambda item: (-item[1], item[0]))[:top]
+    names, shares = [name for name, _ in shown], [100.0 * share for _, share in shown]
+    figure = new_figure(7.5, 1.2 + 0.26 * len(shown))
+    axes = figure.subplots()
+    bars = axes.barh(names, shares, color=PRIMARY)
+    axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8, color=INK)
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    dress(axes, title, x_label="Share of total gain (%)")
+    axes.grid(visible=False, axis="y")
+    return png_bytes(figure)
+
+
+def tuning_history_png(trials: pl.DataFrame, base_rate_log_loss: float, title: str) -> bytes:
+    """Validation log loss of every trial, the best so far, and where trials were given up.
+
+    Args:
+        trials: `trial`, `state` (complete or pruned) and `value` of each trial, as `TuningResult.trials`.
+        base_rate_log_loss: Log loss of always saying the base rate on the same rows.
+        title: Says of which study.
+    """
+    completed = trials.filter(pl.col("state") == "complete")
+    pruned = trials.filter(pl.col("state") == "pruned")
+    best = completed["value"].cum_min().to_numpy()
+    figure = new_figure(8.0, 4.5)
+    axes = figure.subplots()
+    axes.plot(completed["trial"].to_numpy(), completed["value"].to_numpy(), "o", color=PRIMARY, label="trial")
+    axes.step(completed["trial"].to_numpy(), best, where="post", color=INK, label=f"best so far, {best[-1]:.5f}")
+    axes.axhline(base_rate_log_loss, color=ACCENT, linestyle=":", label=f"base rate, {base_rate_log_loss:.5f}")
+    if not pruned.is_empty():
+        edge = np.full(pruned.height, 0.02)  # Without a value of their own, they stand at the lower edge.
+        places = axes.get_xaxis_transform()
+        axes.plot(pruned["trial"].to_numpy(), edge, "x", color=BAD, transform=places, label=f"{pruned.height} pruned")
+    dress(axes, title, x_label="Trial", y_label="Validation log loss (nats)")
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    add_legend(axes)
+    return png_bytes(figure)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """Limits around all values with a margin, never so narrow that noise fills the picture."""
+    low, high = float(np.min(values)), float(np.max(values))
+    margin = max(0.05 * (high - low), (_NARROWEST_RANGE - (high - low)) / 2, 1e-3)
+    return max(0.0, low - margin), min(1.0, high + margin)

@@ -1,0 +1,169 @@
+"""The uncalibrated predictors a bundle can hold, read from text. Nothing here is ever executed or unpickled.
+
+A family is a name, the file its predictor is kept in and the function that reads it; a new kind of model adds one
+entry to `FAMILIES`. Training is in `levibot_core.models.lightgbm_model`, calibration in `.calibration`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+
+from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
+from levibot_core.models.booster_text import check_booster_text
+
+if TYPE_CHECKING:
+    import lightgbm
+
+BASE_RATE: Final = "base_rate"
+LIGHTGBM: Final = "lightgbm"
+SYMBOL_CODE: Final = "symbol_code"
+
+
+class Predictor(Protocol):
+    """Maps a design matrix to uncalibrated probabilities. Safe to share between threads."""
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """Probability of a rise per row: float64 (n, f + 1) in, float64 (n,) out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRatePredictor:
+    """Answers every row with the same probability; only the number of rows of the matrix matters."""
+
+    probability: float
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """See `Predictor.predict`."""
+        return np.full(matrix.shape[0], self.probability)
+
+
+class LightGBMPredictor:
+    """A LightGBM booster read from its text form."""
+
+    def __init__(self, booster: "lightgbm.Booster") -> None:
+        self._booster = booster
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """See `Predictor.predict`. One thread: for the few rows of a request, more only wait for each other."""
+        if not np.isfinite(matrix).all():
+            raise MissingFeatureError(
+                "Expected a finite number for every feature of every row, was NaN or infinite somewhere. "
+                "Leave such rows out; a missing feature is never answered with a guess."
+            )
+        return np.asarray(self._booster.predict(matrix, num_threads=1), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A kind of model: the file its predictor is kept in, and how to read that file.
+
+    `read` takes the file's text and the column names of the design matrix.
+    """
+
+    file: str
+    read: Callable[[str, Sequence[str]], Predictor]
+
+
+def read_base_rate(text: str, columns: Sequence[str]) -> BaseRatePredictor:
+    """Read `base_rate.json`; the columns of the matrix do not matter to it.
+
+    Raises:
+        BundleError: the text does not hold a probability strictly between 0 and 1.
+    """
+    del columns  # Part of the signature every family shares.
+    try:
+        probability = json.loads(text)["probability"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"Expected base_rate.json to hold a probability, was {text[:80]!r}.") from error
+    if not isinstance(probability, float) or not 0.0 < probability < 1.0:
+        raise BundleError(f"Expected a base rate strictly between 0 and 1, was {probability!r}. Train it again.")
+    return BaseRatePredictor(probability)
+
+
+def base_rate_text(probability: float) -> str:
+    """The content of `base_rate.json`; `read_base_rate` gives back the same number, bit for bit."""
+    return json.dumps({"probability": float(probability)}) + "\n"
+
+
+def read_booster(text: str, columns: Sequence[str]) -> LightGBMPredictor:
+    """Read a LightGBM booster from its text form, which is verified first: LightGBM itself trusts it blindly.
+
+    Raises:
+        BundleError: the text is incomplete, inconsistent, or of a model on other columns.
+    """
+    check_booster_text(text, columns)
+    import lightgbm  # Takes a second and, where they are installed, scikit-learn and pandas with it.
+
+    try:
+        return LightGBMPredictor(lightgbm.Booster(model_str=text))
+    except (lightgbm.basic.LightGBMError, ValueError) as error:
+        raise BundleError(f"Expected a LightGBM model in text form, but LightGBM says: {error}.") from error
+
+
+FAMILIES: Mapping[str, Family] = {
+    BASE_RATE: Family("base_rate.json", read_base_rate),
+    LIGHTGBM: Family("booster.txt", read_booster),
+}
+
+
+def matrix_columns(features: Sequence[str]) -> tuple[str, ...]:
+    """Column names of a design matrix: the features in order, then the categorical symbol code."""
+    return (*features, SYMBOL_CODE)
+
+
+def assemble_matrix(
+    row_symbols: Sequence[str], columns: Mapping[str, np.ndarray], features: Sequence[str], symbols: Sequence[str]
+) -> np.ndarray:
+    """Build a design matrix.
+
+    Args:
+        row_symbols: Symbol of each row, inside spelling, length n.
+        columns: Feature name to values, each (n,); more columns than needed are welcome.
+        features: The features the model wants, in order.
+        symbols: The symbols the model knows; a symbol's code is its place here.
+
+    Returns:
+        float64 (n, len(features) + 1), row-major.
+
+    Raises:
+        UnknownSymbolError: a row's symbol is not among `symbols`.
+        MissingFeatureError: a feature is absent, or NaN or infinite in some row.
+    """
+    codes = {symbol: float(code) for code, symbol in enumerate(symbols)}
+    matrix = np.empty((len(row_symbols), len(features) + 1))
+    try:
+        matrix[:, -1] = [codes[symbol] for symbol in row_symbols]
+    except KeyError as error:
+        raise UnknownSymbolError(f"Expected a symbol of {', '.join(symbols)}, was {error.args[0]!r}.") from None
+    absent = [name for name in features if name not in columns]
+    for place, name in enumerate(features):
+        if name in columns:
+            matrix[:, place] = columns[name]
+    if not absent and np.isfinite(matrix).all():
+        return matrix
+    absent += [name for name in features if name in columns and not np.isfinite(columns[name]).all()]
+    raise MissingFeatureError(_missing(absent, features))
+
+
+def assemble_row(
+    symbol: str, values: Mapping[str, float], features: Sequence[str], symbols: Sequence[str]
+) -> np.ndarray:
+    """Build the design matrix of one row, float64 (1, len(features) + 1). Raises as `assemble_matrix`."""
+    if symbol not in symbols:
+        raise UnknownSymbolError(f"Expected a symbol of {', '.join(symbols)}, was {symbol!r}.")
+    missing = [name for name in features if not math.isfinite(values.get(name, math.nan))]
+    if missing:
+        raise MissingFeatureError(_missing(missing, features))
+    return np.array([[*(values[name] for name in features), symbols.index(symbol)]], dtype=np.float64)
+
+
+def _missing(missing: Sequence[str], features: Sequence[str]) -> str:
+    return (
+        f"Expected a finite number for each of {len(features)} features, was without {', '.join(missing)}. "
+        "A missing feature is never replaced by a zero: compute the features of this bar again, or wait for the next."
+    )

@@ -1,0 +1,56 @@
+"""Compare a candidate's forecasts with a reference's on the same rows.
+
+The statistics are in `levibot_core.models.metrics`, what a comparison must show in `levibot_core.validation.gates`.
+"""
+
+import numpy as np
+import polars as pl
+
+from levibot_core.errors import BundleError
+from levibot_core.models.bundle import ModelBundle
+from levibot_core.models.design import design_matrix
+from levibot_core.models.metrics import paired_log_loss_difference
+from levibot_core.validation.gates import LossComparison
+
+
+def predict_rows(bundle: ModelBundle, rows: pl.DataFrame) -> np.ndarray:
+    """Calibrated probabilities, float64 (n,), of training rows with the bundle's features and a `symbol` column."""
+    return bundle.predict(design_matrix(rows, bundle.manifest.features, bundle.manifest.symbols))
+
+
+def compare_with_model(candidate: ModelBundle, reference: ModelBundle, rows: pl.DataFrame, name: str) -> LossComparison:
+    """Difference of log loss on the rows whose symbol both models know; below 0 the candidate is better.
+
+    Args:
+        candidate: The model that wants to be promoted.
+        reference: The model it has to beat.
+        rows: Untouched rows: features of both models, `symbol`, `ts`, `label`.
+        name: The reference in words.
+
+    Raises:
+        BundleError: the two models share no symbol.
+    """
+    shared = rows.filter(pl.col("symbol").is_in(list(reference.manifest.symbols)))
+    if shared.is_empty():
+        raise BundleError(
+            f"Expected {name} to know one of the candidate's symbols ({', '.join(candidate.manifest.symbols)}), "
+            f"but it knows {', '.join(reference.manifest.symbols)}. Train on a symbol of the champion's too."
+        )
+    return _compare(
+        predict_rows(candidate, shared), predict_rows(reference, shared), shared, candidate.manifest.horizon_bars, name
+    )
+
+
+def compare_with_base_rate(candidate: ModelBundle, base_rate: float, rows: pl.DataFrame) -> LossComparison:
+    """Difference of log loss to forecasting the training rows' base rate for every row."""
+    constant = np.full(rows.height, base_rate)
+    name = f"the base rate {base_rate:.4f}"
+    return _compare(predict_rows(candidate, rows), constant, rows, candidate.manifest.horizon_bars, name)
+
+
+def _compare(new: np.ndarray, old: np.ndarray, rows: pl.DataFrame, overlap_bars: int, name: str) -> LossComparison:
+    times = rows["ts"].dt.epoch("ms").to_numpy()
+    difference = paired_log_loss_difference(new, old, rows["label"].to_numpy(), overlap_bars, times)
+    return LossComparison(
+        reference=name, mean=difference.mean, lower_95=difference.lower_95, upper_95=difference.upper_95
+    )

@@ -1,0 +1,94 @@
+"""A small market with a planted signal, and a model trained on it once for all tests of this folder."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from levibot_core.config import TrainingProfile
+from levibot_core.models.bundle import BundleIdentity
+from levibot_core.models.candidate import CalibratedCandidate, Candidate, calibrate_candidate, train_candidate
+from levibot_core.schemas import TIMESTAMP
+from levibot_core.validation.split import SplitResult, chronological_split
+
+SYMBOLS = ("BTC/USDT", "ETH/USDT")
+FEATURES = ("momentum", "volatility", "noise")
+BAR = timedelta(minutes=5)
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> Callable[..., pl.DataFrame]:
+    """Makes training rows; `edge` is how much `momentum` says about the label."""
+
+    def make(bars: int = 900, edge: float = 0.8, seed: int = 3) -> pl.DataFrame:
+        generator = np.random.default_rng(seed)
+        start = datetime(2025, 1, 1, tzinfo=UTC)
+        ts = pl.Series("ts", [start + bar * BAR for bar in range(bars)]).cast(TIMESTAMP)
+        frames = []
+        for symbol in SYMBOLS:
+            features = generator.normal(size=(bars, len(FEATURES)))
+            rise = generator.random(bars) < 1.0 / (1.0 + np.exp(-edge * features[:, 0]))
+            columns = {name: features[:, place] for place, name in enumerate(FEATURES)}
+            frames.append(
+                pl.DataFrame(
+                    {
+                        "symbol": [symbol] * bars,
+                        "ts": ts,
+                        "known_at": ts + BAR,
+                        **columns,
+                        "label": rise.astype(np.int8),
+                        "forward_return": np.where(rise, 0.001, -0.001),
+                        "label_end": ts + 4 * BAR,
+                    }
+                )
+            )
+        return pl.concat(frames)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def split(make_rows: Callable[..., pl.DataFrame]) -> SplitResult:
+    """The planted market, split."""
+    return chronological_split(make_rows())
+
+
+@pytest.fixture(scope="session")
+def identity() -> BundleIdentity:
+    """What the models of these tests say about themselves."""
+    return BundleIdentity(
+        model_name="levibot-5m-h3",
+        timeframe="5m",
+        horizon_bars=3,
+        symbols=SYMBOLS,
+        feature_set="v1",
+        features=FEATURES,
+        snapshot_id="20250105T000000Z-0123456789ab",
+        source_kind="recorded",
+        created_at=datetime(2025, 1, 5, tzinfo=UTC),
+        seed=11,
+    )
+
+
+@pytest.fixture(scope="session")
+def profile() -> TrainingProfile:
+    """A profile that trains in a second."""
+    return TrainingProfile(name="tiny", trials=4, max_rounds=30, early_stopping_rounds=8, max_bin=31, drift_rows=100)
+
+
+@pytest.fixture(scope="session")
+def candidate(
+    split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, tmp_path_factory: pytest.TempPathFactory
+) -> Candidate:
+    """A model trained on the planted market."""
+    journal: Path = tmp_path_factory.mktemp("trials") / "study.journal"
+    return train_candidate(split, identity, profile, 1, journal, "planted")
+
+
+@pytest.fixture(scope="session")
+def calibrated(candidate: Candidate, split: SplitResult) -> CalibratedCandidate:
+    """The same model, calibrated and scored."""
+    return calibrate_candidate(candidate, split)

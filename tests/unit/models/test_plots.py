@@ -1,0 +1,59 @@
+import struct
+from io import BytesIO
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.image import imread
+
+from levibot_core.models.candidate import CalibratedCandidate, Candidate
+from levibot_core.models.metrics import reliability_curve
+from levibot_core.models.plots import importance_png, reliability_png, tuning_history_png
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def colours_in(png: bytes) -> set[str]:
+    channels = (imread(BytesIO(png))[:, :, :3] * 255).round().astype(np.int64)
+    return {f"#{colour:06x}" for colour in np.unique(channels @ [65536, 256, 1])}
+
+
+def test_a_reliability_diagram_shows_curve_and_base_rate(calibrated: CalibratedCandidate) -> None:
+    png = reliability_png(calibrated.report.reliability, calibrated.test_probabilities, 0.5, "planted, test rows")
+    assert min(size_of(png)) > 500
+    assert {"#2f6fab", "#d9822b"} <= colours_in(png)
+    again = reliability_png(calibrated.report.reliability, calibrated.test_probabilities, 0.5, "planted, test rows")
+    assert again == png
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_constant_forecast_can_be_drawn(value: float) -> None:
+    p, y = np.full(40, value), np.arange(40) % 2
+    assert min(size_of(reliability_png(reliability_curve(p, y), p, 0.5, "constant"))) > 500
+
+
+def test_importance_shows_the_highest_columns_only() -> None:
+    shares = {f"feature_{place}": float(place) / 1000 for place in range(60)}
+    twenty, ten = size_of(importance_png(shares, "model")), size_of(importance_png(shares, "model", top=10))
+    assert twenty[1] > ten[1] > 100
+    assert importance_png(dict(sorted(shares.items(), key=lambda item: -item[1])[:20]), "model") == importance_png(
+        shares, "model"
+    )
+
+
+def test_the_history_shows_pruned_trials_apart(candidate: Candidate) -> None:
+    trials = pl.DataFrame(
+        {
+            "trial": [1, 2, 3, 4],
+            "state": ["complete", "pruned", "complete", "complete"],
+            "value": [0.7, None, 0.6, 0.65],
+        }
+    )
+    red = "#c0392b"
+    assert red in colours_in(tuning_history_png(trials, 0.693, "search"))
+    assert red not in colours_in(tuning_history_png(trials.filter(pl.col("state") == "complete"), 0.693, "search"))
+    assert min(size_of(tuning_history_png(candidate.tuning.trials, 0.693, "search"))) > 300
