@@ -1,0 +1,55 @@
+"""Settings of the inference API: what the platform shares, and what only serving needs.
+
+The shared fields (home, timeframe, horizon, ...) are inherited from `levibot_core.config.Settings`, so that one
+environment starts a home's pipelines and its API on the same model.
+"""
+
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import SettingsConfigDict
+
+from levibot_core.config import Settings
+from levibot_core.errors import ConfigurationError
+from levibot_core.stores.paths import Home
+
+
+class ServingSettings(Settings):
+    """What a person may set from outside: `LEVIBOT_<FIELD>`, and MLflow's own `MLFLOW_TRACKING_URI`."""
+
+    model_config = SettingsConfigDict(populate_by_name=True)
+
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="Address of the model registry; the home's own SQLite registry when unset",
+    )
+    registry_poll_seconds: float = Field(2.0, gt=0, le=60, description="Seconds between two looks at the alias")
+    registry_timeout_seconds: int = Field(2, ge=1, le=60, description="Seconds that a registry over HTTP may take")
+    feature_grace_seconds: float = Field(
+        60.0, ge=0, description="Seconds beyond one bar after which features are stale"
+    )
+
+    @property
+    def folders(self) -> Home:
+        """Where everything lies inside the home."""
+        return Home.at(self.home)
+
+    @property
+    def tracking_uri(self) -> str:
+        """Address of the model registry that is polled."""
+        return self.mlflow_tracking_uri or self.folders.tracking_uri
+
+
+def load_serving_settings(**overrides: Any) -> ServingSettings:
+    """Read the settings from the environment; keyword arguments that are not None win over it.
+
+    Raises:
+        ConfigurationError: a variable has a value that cannot be used; the message names it and what is allowed.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return ServingSettings(**given)
+    except ValidationError as error:
+        problems = [f"{detail['loc'][0]}: {detail['msg']} (was {detail['input']!r})" for detail in error.errors()]
+        raise ConfigurationError("Settings cannot be used. " + "; ".join(problems)) from error

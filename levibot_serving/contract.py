@@ -1,0 +1,159 @@
+"""The shapes of what the API answers: the fields that engines already know, and ours beside them.
+
+A field whose name begins with an underscore on the wire has an alias here, since Python keeps such names private.
+Errors have their own shape, in `levibot_serving.errors`.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Side = Literal["long", "short", "flat"]
+
+
+class Prediction(BaseModel):
+    """One forecast, with everything needed to decide whether to act on it."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        populate_by_name=True,
+        serialize_by_alias=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "ok": True,
+                    "symbol": "BTC/USDT",
+                    "timeframe": "5m",
+                    "horizon": 60,
+                    "timestamp": "2026-01-02T03:05:01.250Z",
+                    "_current_price": 97310.5,
+                    "prob_up": 0.571,
+                    "side": "long",
+                    "confidence": 0.142,
+                    "price_target": 97352.9,
+                    "_prob_lgbm": 0.571,
+                    "_prob_tft": None,
+                    "_prob_sent": None,
+                    "model": "levibot-5m-h12",
+                    "family": "lightgbm",
+                    "model_version": 7,
+                    "snapshot_id": "20260102T000000Z-0123456789ab",
+                    "as_of": "2026-01-02T03:05:00Z",
+                    "feature_age_s": 1.25,
+                    "staleness_s": 1.25,
+                    "source": "exchange",
+                    "tradable": True,
+                    "abstain": False,
+                    "fallback": False,
+                    "fallback_reason": None,
+                    "reasons": [],
+                    "note": None,
+                }
+            ]
+        },
+    )
+
+    ok: bool = Field(True, description="Always true; a failure is an error response")
+    symbol: str = Field(description="Trading pair in the spelling BTC/USDT")
+    timeframe: str = Field(description="Length of one bar")
+    horizon: int = Field(description="How far ahead the forecast looks, minutes")
+    timestamp: datetime = Field(description="When this answer was computed, UTC")
+    current_price: float = Field(alias="_current_price", description="Close of the bar the features describe")
+    prob_up: float = Field(ge=0, le=1, description="Calibrated probability that the close after the horizon is higher")
+    side: Side = Field(description="long from 0.55 up, short from 0.45 down, else flat; flat when abstaining")
+    confidence: float = Field(ge=0, le=1, description="2 * |prob_up - 0.5|")
+    price_target: float | None = Field(
+        description="close * exp((2 * prob_up - 1) * volatility per bar * sqrt(bars)); null without a volatility"
+    )
+    prob_lgbm: float | None = Field(alias="_prob_lgbm", description="The LightGBM member, null when there is none")
+    prob_tft: float | None = Field(alias="_prob_tft", description="The TFT member, null when there is none")
+    prob_sent: float | None = Field(alias="_prob_sent", description="The sentiment member, null when there is none")
+    model: str = Field(description="Registered model")
+    family: str = Field(description="Kind of model that answered")
+    model_version: int = Field(description="Version of the registered model")
+    snapshot_id: str = Field(description="Training snapshot the version was fitted on")
+    as_of: datetime = Field(description="Decision time: the instant from which the features were known, UTC")
+    feature_age_s: float = Field(description="Seconds between as_of and timestamp; negative only if clocks disagree")
+    staleness_s: float = Field(description="The same age under the name that engines know")
+    source: str = Field(description="Market the features come from: exchange, recorded or simulated")
+    tradable: bool = Field(description="Whether this very answer may be traded on")
+    abstain: bool = Field(description="Whether the platform declines to take a side")
+    fallback: bool = Field(description="Whether the answer rests on something less than fresh features")
+    fallback_reason: str | None = Field(description="What it rests on instead")
+    reasons: tuple[str, ...] = Field(description="Why it is not tradable or abstains, and what the gates noted")
+    note: str | None = Field(description="What else a reader should know, such as a registry that does not answer")
+
+
+class RegistryState(BaseModel):
+    """Whether the registry is being followed."""
+
+    reachable: bool | None = Field(description="null before the first answer or failure")
+    last_contact_age_s: float | None = Field(description="Seconds since the registry last answered")
+    problem: str | None = Field(description="Why the served model is not the registry's champion")
+
+
+class ModelMeta(BaseModel):
+    """What is known about one served model."""
+
+    found: bool
+    path: str = Field(description="The version in MLflow's spelling")
+    family: str
+    timeframe: str
+    horizon: int = Field(description="Minutes")
+    horizon_bars: int
+    symbols: tuple[str, ...]
+    feature_set: str
+    features: tuple[str, ...]
+    snapshot_id: str
+    source_kind: str
+    calibration: str
+    seed: int
+    created_at: datetime
+    loaded_at: datetime
+    from_cache: bool = Field(description="True while no registry has confirmed the model since the API started")
+
+
+class Models(BaseModel):
+    """The served model, under the names that engines and panels know."""
+
+    ok: bool
+    models: tuple[str, ...]
+    current: str
+    version: int
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    tradable: bool
+    reasons: tuple[str, ...]
+    registry: RegistryState
+    meta: dict[str, ModelMeta]
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(BaseModel):
+    """A model is loaded."""
+
+    status: Literal["ready"] = "ready"
+    model: str
+    version: int
+
+
+class Component(BaseModel):
+    """One part that the API leans on."""
+
+    status: Literal["ok", "degraded", "failing"]
+    critical: bool = Field(description="Whether predictions stop when this part fails")
+    detail: str
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class Health(BaseModel):
+    """The whole, which is as bad as its worst critical part."""
+
+    status: Literal["ok", "degraded", "failing"]
+    components: dict[str, Component]

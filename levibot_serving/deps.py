@@ -1,0 +1,64 @@
+"""What endpoints depend on, opened once when the application starts and closed when it stops."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from levibot_core.stores.online import OnlineStore, SqliteOnlineStore
+from levibot_serving.config import ServingSettings
+from levibot_serving.errors import ApiError
+from levibot_serving.metrics import Metrics
+from levibot_serving.model_store import ModelStore
+from levibot_serving.served import ServedModel
+
+
+def system_clock() -> int:
+    """Now, UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything an endpoint may use."""
+
+    settings: ServingSettings
+    models: ModelStore
+    features: OnlineStore
+    metrics: Metrics
+    now_ms: Callable[[], int] = system_clock
+
+
+@contextmanager
+def open_services(settings: ServingSettings, metrics: Metrics) -> Iterator[Services]:
+    """The services of a home, with its champion being followed until the context ends."""
+    models = ModelStore.open(settings)
+    features = SqliteOnlineStore(settings.folders.online_store)
+    models.start()
+    try:
+        yield Services(settings, models, features, metrics)
+    finally:
+        models.stop()
+        features.close()
+
+
+async def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+
+
+async def _served(services: ServicesDep) -> ServedModel:
+    served = services.models.served
+    if served is None:
+        raise ApiError(
+            503, "model_not_loaded", f"No model is loaded yet. {services.models.status.problem or ''}".strip()
+        )
+    return served
+
+
+ServedDep = Annotated[ServedModel, Depends(_served)]

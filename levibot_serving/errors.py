@@ -1,0 +1,120 @@
+"""One JSON shape for everything that goes wrong: `{"error": {"code", "message", "request_id", "details"}}`.
+
+Errors a person can act on carry their message. Anything else is a defect: its traceback goes to the log under the
+request id (see `levibot_serving.middleware`), and the answer says no more than that.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from levibot_core.errors import LevibotError, MissingFeatureError, UnknownSymbolError
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="Stable word for programs")
+    message: str = Field(description="Expected, was, what to do: for people")
+    request_id: str = Field(description="Find it in the log, or in the X-Request-ID header")
+    details: Any = Field(None, description="More for programs, depending on the code")
+
+
+class ErrorResponse(BaseModel):
+    """Every response with a status of 400 or more."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "code": "unknown_symbol",
+                        "message": "Expected one of BTC/USDT, ETH/USDT, was DOGE/USDT.",
+                        "request_id": "6f1c0a7be2a94a0f8f3f0d1c2b3a4958",
+                        "details": None,
+                    }
+                }
+            ]
+        }
+    )
+
+    error: ErrorBody
+
+
+class ApiError(Exception):
+    """A refusal that only makes sense over HTTP."""
+
+    def __init__(self, status: int, code: str, message: str, details: Any = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.details = details
+
+
+_MEANINGS: dict[type[LevibotError], tuple[int, str]] = {
+    UnknownSymbolError: (404, "unknown_symbol"),
+    MissingFeatureError: (503, "features_unavailable"),
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an endpoint that may answer with these errors."""
+    return {status: {"model": ErrorResponse, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+def error_response(
+    request_id: str,
+    status: int,
+    code: str,
+    message: str,
+    details: Any = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """An error in the one shape there is."""
+    body = ErrorResponse(error=ErrorBody(code=code, message=message, request_id=request_id, details=details))
+    return JSONResponse(body.model_dump(mode="json"), status, headers)
+
+
+def internal_error(request_id: str) -> JSONResponse:
+    """The answer to a defect: nothing about it leaves the host."""
+    message = "Something unforeseen failed. The log has the traceback under this request id."
+    return error_response(request_id, 500, "internal_error", message)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make every error of the app answer in this shape."""
+    app.exception_handler(ApiError)(_api_error)
+    app.exception_handler(LevibotError)(_levibot_error)
+    app.exception_handler(RequestValidationError)(_validation_error)
+    app.exception_handler(HTTPException)(_http_exception)
+
+
+async def _api_error(request: Request, error: ApiError) -> JSONResponse:
+    return error_response(request.state.request_id, error.status, error.code, str(error), error.details)
+
+
+async def _levibot_error(request: Request, error: LevibotError) -> JSONResponse:
+    for kind, (status, code) in _MEANINGS.items():
+        if isinstance(error, kind):
+            return error_response(request.state.request_id, status, code, str(error))
+    return error_response(request.state.request_id, 503, "unavailable", str(error))
+
+
+async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    problems = [
+        {"field": ".".join(str(part) for part in problem["loc"][1:]), "problem": problem["msg"]}
+        for problem in error.errors()
+    ]
+    message = "The request does not fit: " + "; ".join(f"{item['field']}: {item['problem']}" for item in problems)
+    return error_response(request.state.request_id, 422, "invalid_request", message, problems)
+
+
+async def _http_exception(request: Request, error: HTTPException) -> JSONResponse:
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+    headers = dict(error.headers) if error.headers else None
+    return error_response(request.state.request_id, error.status_code, code, str(error.detail), headers=headers)

@@ -1,0 +1,57 @@
+"""The inference API. Run `uvicorn levibot_serving.main:app`.
+
+Importing this module reads no setting and touches no disk; the application is made when `app` is first asked for,
+and its services are opened when it starts.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from levibot_serving.config import ServingSettings, load_serving_settings
+from levibot_serving.deps import open_services
+from levibot_serving.errors import add_error_handlers
+from levibot_serving.metrics import Metrics
+from levibot_serving.middleware import RequestContextMiddleware
+from levibot_serving.routes import ai, operations
+
+
+def create_app(settings: ServingSettings | None = None) -> FastAPI:
+    """The application of one home.
+
+    Args:
+        settings: Read from the environment when not given.
+
+    Raises:
+        ConfigurationError: the environment holds a setting that cannot be used.
+    """
+    chosen = settings or load_serving_settings()
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with open_services(chosen, metrics) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="LeviBot inference",
+        summary="Forecasts of the promoted model, with reasons when they may not be traded on.",
+        version=version("levibot-platform"),
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.metrics = metrics
+    app.add_middleware(RequestContextMiddleware, metrics=metrics)
+    add_error_handlers(app)
+    app.include_router(ai.router)
+    app.include_router(operations.router)
+    return app
+
+
+def __getattr__(name: str) -> FastAPI:
+    if name == "app":
+        return create_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

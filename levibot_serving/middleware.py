@@ -1,0 +1,71 @@
+"""What every request gets, whatever it asks for: an id, security headers, a measured duration, a last resort.
+
+Plain ASGI: no task is spawned and no body is buffered. Authentication and limits are not here.
+"""
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from levibot_serving.errors import internal_error
+from levibot_serving.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
+_SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class RequestContextMiddleware:
+    """Wraps the whole application, its error handlers included."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        sent_status: int | None = None
+
+        async def send_dressed(message: Message) -> None:
+            nonlocal sent_status
+            if message["type"] == "http.response.start":
+                sent_status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers.update(_SECURITY_HEADERS)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_dressed)
+        except Exception:
+            logger.exception("Request %s on %s failed in an unforeseen way", request_id, scope["path"])
+            if sent_status is not None:
+                raise
+            await internal_error(request_id)(scope, receive, send_dressed)
+        finally:
+            route = scope.get("route")
+            endpoint = getattr(route, "path", "unmatched")
+            self._metrics.observe_request(endpoint, sent_status, time.perf_counter() - started)
+
+
+def _request_id(scope: Scope) -> str:
+    """The id that the caller sent, if it is safe to repeat and to log, else a new one."""
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _ACCEPTABLE_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,166 @@
+"""From a served model and a feature vector to a forecast. A pure function: no clock, no disk, no network.
+
+Nothing is filled in. A value that is missing is an error; features that are old, or dated after now, still give a
+number, flagged, on which nobody may trade.
+
+The earlier LeviBot put its price target at the close plus or minus a tenth of the gap to SMA20. That is not repeated:
+the gap says nothing about the horizon of the forecast. Ours is the close moved by the forecast's lean times the
+volatility expected over the horizon.
+"""
+
+import math
+from datetime import UTC, datetime
+
+from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
+from levibot_core.market.timeframe import Timeframe
+from levibot_core.models.bundle import BundleManifest
+from levibot_core.models.predictors import BASE_RATE, LIGHTGBM
+from levibot_core.stores.online import FeatureVector
+from levibot_serving.contract import Prediction, Side
+from levibot_serving.served import REAL_MARKETS, ServedModel
+
+LONG_THRESHOLD = 0.55
+SHORT_THRESHOLD = 0.45
+VOLATILITY_FEATURE = "realized_volatility_48"
+CLOCK_TOLERANCE_S = 5.0
+
+
+def predict(
+    served: ServedModel,
+    symbol: str,
+    vector: FeatureVector | None,
+    now_ms: int,
+    grace_seconds: float,
+    note: str | None = None,
+) -> Prediction:
+    """Forecast one symbol.
+
+    Args:
+        served: The model that answers.
+        symbol: Inside spelling, BTC/USDT.
+        vector: The newest features of the symbol, or None when there are none.
+        now_ms: UTC milliseconds.
+        grace_seconds: Features older than one bar plus this are stale.
+        note: Passed on to the reader of the answer.
+
+    Raises:
+        UnknownSymbolError: the model was not trained on the symbol.
+        MissingFeatureError: there is no vector, it follows another feature set, or it lacks what the model needs.
+        BundleError: the model did not return a probability.
+    """
+    manifest = served.bundle.manifest
+    if symbol not in manifest.symbols:
+        raise UnknownSymbolError(f"Expected one of {', '.join(manifest.symbols)}, was {symbol}.")
+    whole = _whole(manifest, symbol, vector)
+    probability = _probability(served, whole)
+
+    age_s = (now_ms - whole.known_at_ms) / 1000
+    doubt = doubt_about_age(age_s, Timeframe.parse(manifest.timeframe), grace_seconds)
+    abstain = doubt is not None or manifest.family == BASE_RATE
+    reasons = list(served.reasons)
+    if doubt is not None:
+        reasons.append(doubt)
+    if whole.source_kind not in REAL_MARKETS:
+        reasons.append(f"the features come from a market of kind {whole.source_kind!r}, which is never tradable")
+
+    return Prediction(
+        symbol=symbol,
+        timeframe=manifest.timeframe,
+        horizon=horizon_minutes(manifest),
+        timestamp=utc(now_ms),
+        current_price=whole.close,
+        prob_up=probability,
+        side="flat" if abstain else side_of(probability),
+        confidence=2 * abs(probability - 0.5),
+        price_target=_price_target(whole, probability, manifest.horizon_bars),
+        prob_lgbm=probability if manifest.family == LIGHTGBM else None,
+        prob_tft=None,
+        prob_sent=None,
+        model=served.record.name,
+        family=manifest.family,
+        model_version=served.version,
+        snapshot_id=served.snapshot_id,
+        as_of=utc(whole.known_at_ms),
+        feature_age_s=age_s,
+        staleness_s=age_s,
+        source=whole.source_kind,
+        tradable=served.tradable and not abstain and whole.source_kind in REAL_MARKETS,
+        abstain=abstain,
+        fallback=doubt is not None,
+        fallback_reason=doubt,
+        reasons=tuple(reasons),
+        note=note,
+    )
+
+
+def side_of(probability: float) -> Side:
+    """The side that a probability argues for: long from 0.55 up, short from 0.45 down, else flat."""
+    if probability >= LONG_THRESHOLD:
+        return "long"
+    return "short" if probability <= SHORT_THRESHOLD else "flat"
+
+
+def horizon_minutes(manifest: BundleManifest) -> int:
+    """How far ahead the model forecasts, in minutes."""
+    return manifest.horizon_bars * Timeframe.parse(manifest.timeframe).milliseconds // 60_000
+
+
+def utc(milliseconds: int) -> datetime:
+    """The instant as an aware datetime."""
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+
+
+def _whole(manifest: BundleManifest, symbol: str, vector: FeatureVector | None) -> FeatureVector:
+    if vector is None:
+        raise MissingFeatureError(
+            f"Expected the newest features of {symbol} in the online store, but there are none. "
+            "Materialise the feature store, then ask again."
+        )
+    if vector.feature_set != manifest.feature_set:
+        raise MissingFeatureError(
+            f"Expected features of the set {manifest.feature_set!r} for {symbol}, was {vector.feature_set!r}. "
+            "Materialise the set that the model was trained on."
+        )
+    if not (math.isfinite(vector.close) and vector.close > 0):
+        raise MissingFeatureError(f"Expected a positive close of {symbol}, was {vector.close}.")
+    return vector
+
+
+def _probability(served: ServedModel, vector: FeatureVector) -> float:
+    row = served.bundle.matrix_row(vector.symbol, vector.values)
+    probability = float(served.bundle.predict(row)[0])
+    if not 0.0 <= probability <= 1.0:
+        raise BundleError(f"Expected version {served.version} to predict a probability, was {probability}.")
+    return probability
+
+
+def doubt_about_age(age_s: float, timeframe: Timeframe, grace_seconds: float) -> str | None:
+    """Why features of that age are not fresh, or None when they are.
+
+    A bar's features hold until the next bar has closed; `grace_seconds` is what computing that one may take.
+    """
+    limit_s = timeframe.milliseconds / 1000 + grace_seconds
+    if age_s > limit_s:
+        return f"features are {_duration(age_s)} old, and stale after {limit_s:.0f} s"
+    if age_s < -CLOCK_TOLERANCE_S:
+        return f"features are dated {-age_s:.0f} s after now: a clock is wrong"
+    return None
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for as long as people think in them, then hours and days."""
+    for unit, length in (("days", 86_400.0), ("hours", 3_600.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _price_target(vector: FeatureVector, probability: float, horizon_bars: int) -> float | None:
+    volatility = vector.values.get(VOLATILITY_FEATURE)
+    if volatility is None:
+        return None
+    try:
+        target = vector.close * math.exp((2 * probability - 1) * volatility * math.sqrt(horizon_bars))
+    except OverflowError:
+        return None
+    return target if math.isfinite(target) else None

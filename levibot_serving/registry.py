@@ -1,0 +1,155 @@
+"""The model registry as serving sees it: which version is the champion, and the files of that version.
+
+MLflow is imported when the registry is first asked, never when this module is: in a full environment it brings
+pandas along. What is done with a version is decided in `levibot_serving.model_store`.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from levibot_core.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"
+
+_SQLITE = "sqlite:///"
+_NO_SUCH_CHAMPION = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+
+
+class ModelRecord(BaseModel):
+    """What the registry says about one version of a registered model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    version: int
+    created_ms: int
+    source: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """Name for the files of this version, such as `3-5f0c61a2b9de`.
+
+        The version number alone would not do: a registry made anew counts from 1 again.
+        """
+        identity = f"{self.name}\n{self.version}\n{self.created_ms}\n{self.source}"
+        return f"{self.version}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+class ModelRegistry(Protocol):
+    """Where promoted models are found."""
+
+    def champion(self, name: str) -> ModelRecord | None:
+        """The version that carries the alias `champion`, or None when the registry has none.
+
+        Raises:
+            RegistryError: the registry did not answer.
+        """
+        ...
+
+    def download(self, record: ModelRecord, folder: Path) -> None:
+        """Copy every file of the version below `folder`, which exists.
+
+        Raises:
+            RegistryError: the registry or its artifact store did not deliver.
+        """
+        ...
+
+
+class MlflowRegistry:
+    """An MLflow registry in a SQLite file or behind HTTP. It is only ever read.
+
+    The limits on HTTP are MLflow's environment variables, the one way it offers; values set by a person stay.
+    """
+
+    def __init__(self, tracking_uri: str, timeout_seconds: int) -> None:
+        self._uri = tracking_uri
+        self._limits = {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_seconds),
+            # The next poll is the retry.
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            # A pooled connection would go on reading a database file that was moved away or restored.
+            "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
+        }
+
+    def champion(self, name: str) -> ModelRecord | None:
+        """See `ModelRegistry.champion`."""
+        with self._asking():
+            from mlflow.exceptions import MlflowException
+
+            try:
+                version = self._client.get_model_version_by_alias(name, CHAMPION)
+            except MlflowException as error:
+                if error.error_code in _NO_SUCH_CHAMPION:
+                    return None
+                raise
+            return ModelRecord(
+                name=name,
+                version=int(version.version),
+                created_ms=int(version.creation_timestamp),
+                source=str(version.source),
+                aliases=tuple(version.aliases),
+                tags=dict(version.tags),
+            )
+
+    def download(self, record: ModelRecord, folder: Path) -> None:
+        """See `ModelRegistry.download`."""
+        with self._asking():
+            from mlflow.artifacts import download_artifacts
+
+            # Not `models:/name/version`: MLflow resolves that against its global registry, not against ours.
+            uri = self._client.get_model_version_download_uri(record.name, str(record.version))
+            download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri)
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Turn whatever the registry raises into one error that says what to do."""
+        for name, value in self._limits.items():
+            os.environ.setdefault(name, value)
+        try:
+            self._expect_database()
+            yield
+        except RegistryError:
+            raise
+        except Exception as error:
+            raise RegistryError(
+                f"Expected an answer of the model registry at {self._without_secrets(self._uri)}, "
+                f"was {type(error).__name__}: {self._without_secrets(str(error))[:400]}. "
+                "Start MLflow, or correct MLFLOW_TRACKING_URI."
+            ) from error
+
+    def _without_secrets(self, text: str) -> str:
+        """The text on one line, without the user and the password that the address may carry."""
+        credentials, at, _ = urlsplit(self._uri).netloc.rpartition("@")
+        return " ".join((text.replace(credentials + at, "") if at else text).split())
+
+    def _expect_database(self) -> None:
+        """MLflow creates a database that is missing; a reader must not."""
+        if not self._uri.startswith(_SQLITE):
+            return
+        database = Path(self._uri.removeprefix(_SQLITE))
+        if not database.is_file():
+            raise RegistryError(
+                f"Expected the model registry in {database}, but there is no such file. Run `make demo` in this home, "
+                "or set LEVIBOT_HOME or MLFLOW_TRACKING_URI."
+            )

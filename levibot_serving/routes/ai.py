@@ -1,0 +1,137 @@
+"""`/ai`: forecasts, and the model they come from."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AfterValidator
+
+from levibot_core.errors import ConfigurationError, UnknownSymbolError
+from levibot_core.market.symbols import normalize_symbol
+from levibot_core.market.timeframe import Timeframe
+from levibot_serving.contract import ModelMeta, Models, Prediction, RegistryState
+from levibot_serving.deps import ServedDep, ServicesDep
+from levibot_serving.errors import ApiError, documented
+from levibot_serving.model_store import StoreStatus
+from levibot_serving.predictor import horizon_minutes, predict, utc
+from levibot_serving.served import ServedModel
+
+router = APIRouter(tags=["ai"])
+
+
+def _symbol(text: str) -> str:
+    try:
+        return normalize_symbol(text)
+    except UnknownSymbolError as error:
+        raise ValueError(str(error)) from error
+
+
+def _timeframe(text: str) -> str:
+    try:
+        return Timeframe.parse(text).name
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
+
+
+SymbolQuery = Annotated[
+    str,
+    Query(min_length=3, max_length=30, description="BTC/USDT, BTC-USDT or BTCUSDT", examples=["BTC/USDT"]),
+    AfterValidator(_symbol),
+]
+TimeframeQuery = Annotated[
+    str,
+    Query(max_length=8, description="Must be what the model forecasts on", examples=["5m"]),
+    AfterValidator(_timeframe),
+]
+HorizonQuery = Annotated[int, Query(ge=1, description="Minutes; must be what the model forecasts", examples=[60])]
+
+
+# Not a plain `def`: the work takes well under a millisecond, less than handing it to a thread and back.
+@router.get("/ai/predict", response_model=Prediction, responses=documented(400, 404, 422, 503))
+async def get_prediction(
+    services: ServicesDep,
+    served: ServedDep,
+    symbol: SymbolQuery,
+    timeframe: TimeframeQuery | None = None,
+    horizon: HorizonQuery | None = None,
+) -> Prediction:
+    """The champion's forecast for one symbol, from its newest features."""
+    _expect_served(served, timeframe, horizon)
+    prediction = predict(
+        served,
+        symbol,
+        services.features.get(symbol),
+        services.now_ms(),
+        services.settings.feature_grace_seconds,
+        _note(services.models.status),
+    )
+    services.metrics.count_prediction(prediction)
+    return prediction
+
+
+@router.get("/ai/models", response_model=Models, responses=documented(503))
+async def get_models(services: ServicesDep, served: ServedDep) -> Models:
+    """The served model: where it comes from, what it needs, and whether it may be traded on."""
+    name, status = served.record.name, services.models.status
+    return Models(
+        ok=True,
+        models=(name,),
+        current=name,
+        version=served.version,
+        aliases=served.record.aliases,
+        tags=served.record.tags,
+        tradable=served.tradable,
+        reasons=served.reasons,
+        registry=RegistryState(
+            reachable=status.registry_reachable,
+            last_contact_age_s=status.last_contact_age_s,
+            problem=status.problem,
+        ),
+        meta={name: _meta(served)},
+    )
+
+
+def _expect_served(served: ServedModel, timeframe: str | None, horizon: int | None) -> None:
+    manifest = served.bundle.manifest
+    ours = {"timeframe": manifest.timeframe, "horizon": horizon_minutes(manifest)}
+    asked = {"timeframe": timeframe or ours["timeframe"], "horizon": horizon or ours["horizon"]}
+    if asked != ours:
+        raise ApiError(
+            400,
+            "not_served",
+            f"Expected timeframe {ours['timeframe']} and horizon {ours['horizon']} (minutes), which "
+            f"{served.record.name} forecasts, was {asked['timeframe']} and {asked['horizon']}.",
+            {"served": ours, "asked": asked},
+        )
+
+
+def _note(status: StoreStatus) -> str | None:
+    """One line for every answer; `/healthz` has the details."""
+    if status.problem is None:
+        return None
+    if status.registry_reachable:
+        return "The last good model answers: the champion of the registry cannot be served."
+    age_s = status.last_contact_age_s
+    contact = "since this process started" if age_s is None else f"for {age_s:.0f} s"
+    return f"The last good model answers: the model registry has not answered {contact}."
+
+
+def _meta(served: ServedModel) -> ModelMeta:
+    manifest = served.bundle.manifest
+    return ModelMeta(
+        found=True,
+        path=f"models:/{served.record.name}/{served.version}",
+        family=manifest.family,
+        timeframe=manifest.timeframe,
+        horizon=horizon_minutes(manifest),
+        horizon_bars=manifest.horizon_bars,
+        symbols=manifest.symbols,
+        feature_set=manifest.feature_set,
+        features=manifest.features,
+        snapshot_id=manifest.snapshot_id,
+        source_kind=manifest.source_kind,
+        calibration=manifest.calibration,
+        seed=manifest.seed,
+        created_at=manifest.created_at,
+        loaded_at=utc(served.loaded_at_ms),
+        from_cache=served.from_cache,
+    )

@@ -1,0 +1,40 @@
+"""What orchestrators and Prometheus ask: `/livez`, `/readyz`, `/healthz`, `/metrics`."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from levibot_serving.contract import Alive, Health, Ready
+from levibot_serving.deps import ServedDep, ServicesDep
+from levibot_serving.errors import documented
+from levibot_serving.health import examine
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/livez", response_model=Alive)
+async def get_liveness() -> Alive:
+    """The process answers. Restart it when this does not."""
+    return Alive()
+
+
+@router.get("/readyz", response_model=Ready, responses=documented(503))
+async def get_readiness(served: ServedDep) -> Ready:
+    """A model is loaded. Send requests here when this is 200."""
+    return Ready(model=served.record.name, version=served.version)
+
+
+@router.get(
+    "/healthz", response_model=Health, responses={503: {"model": Health, "description": "A critical part fails"}}
+)
+async def get_health(services: ServicesDep, response: Response) -> Health:
+    """Every part, which of them are critical, and how they are."""
+    health = examine(services)
+    response.status_code = 503 if health.status == "failing" else 200
+    return health
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def get_metrics(services: ServicesDep) -> Response:
+    """Prometheus text format."""
+    body = services.metrics.render(services.models, services.features, services.now_ms())
+    return Response(body, media_type=CONTENT_TYPE_LATEST)

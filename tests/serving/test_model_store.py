@@ -1,0 +1,207 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from levibot_core.models.bundle import ModelBundle
+from levibot_serving.config import ServingSettings
+from levibot_serving.model_store import ModelStore
+
+Bundles = Callable[..., ModelBundle]
+Stores = Callable[[], ModelStore]
+
+
+@pytest.fixture
+def store(model_store: Stores) -> ModelStore:
+    return model_store()
+
+
+def version_of(store: ModelStore) -> int:
+    assert store.served is not None
+    return store.served.version
+
+
+def test_the_champion_is_served(store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles) -> None:
+    stub_registry.hold(lightgbm_bundle(), 3)
+    store.refresh()
+    assert store.served is not None
+    assert (store.served.version, store.served.tradable, store.served.from_cache) == (3, True, False)
+    assert store.served.snapshot_id == lightgbm_bundle().manifest.snapshot_id
+    assert (store.status.registry_reachable, store.status.problem, store.swaps) == (True, None, 1)
+    assert store.status.last_contact_age_s is not None
+
+
+def test_a_promotion_is_followed_and_a_rollback_needs_no_download(
+    store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    for version in (1, 2, 1):
+        stub_registry.hold(lightgbm_bundle(), version)
+        store.refresh()
+        assert version_of(store) == version
+    assert (store.swaps, stub_registry.downloads) == (3, 2)
+
+
+def test_looking_again_changes_nothing(store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles) -> None:
+    stub_registry.hold(lightgbm_bundle())
+    store.refresh()
+    before = store.served
+    store.refresh()
+    assert store.served is before
+    assert (store.swaps, stub_registry.downloads) == (1, 1)
+
+
+def test_a_tag_that_changes_is_followed_without_a_swap(
+    store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    stub_registry.hold(lightgbm_bundle())
+    store.refresh()
+    before = store.served
+    stub_registry.hold(lightgbm_bundle(), tags={"tradable": "false", "reasons": '["withdrawn"]'})
+    store.refresh()
+    assert before is not None
+    assert store.served is not None
+    assert (store.served.tradable, store.served.reasons) == (False, ("withdrawn",))
+    assert store.served.bundle is before.bundle
+    assert (store.served.loaded_at_ms, store.swaps) == (before.loaded_at_ms, 1)
+
+
+def test_the_last_good_model_stays_when_the_registry_goes(
+    store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    stub_registry.hold(lightgbm_bundle())
+    store.refresh()
+    contact = store.status.last_contact
+    stub_registry.failure = "gone"
+    store.refresh()
+    assert version_of(store) == 1
+    assert (store.status.registry_reachable, store.status.problem) == (False, "gone")
+    assert store.status.last_contact == contact
+
+
+def test_the_last_good_model_stays_when_the_alias_goes(
+    store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    stub_registry.hold(lightgbm_bundle())
+    store.refresh()
+    stub_registry.record = None
+    store.refresh()
+    assert version_of(store) == 1
+    assert store.status.registry_reachable
+    assert "alias 'champion'" in str(store.status.problem)
+
+
+def test_a_restart_without_the_registry_serves_the_last_good_model(
+    model_store: Stores, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 4, {"tradable": "false", "reasons": '["why"]'})
+    model_store().refresh()
+
+    stub_registry.failure = "gone"
+    restarted = model_store()
+    restarted.refresh()
+    assert restarted.served is not None
+    assert (restarted.served.version, restarted.served.from_cache) == (4, True)
+    assert (restarted.served.tradable, restarted.served.reasons) == (False, ("why",))
+
+    stub_registry.failure = None
+    restarted.refresh()
+    assert (restarted.served.from_cache, restarted.status.problem) == (False, None)
+    assert (restarted.swaps, stub_registry.downloads) == (1, 1)
+
+
+def test_a_registry_that_answers_without_a_champion_is_believed_over_the_cache(
+    model_store: Stores, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    stub_registry.hold(lightgbm_bundle())
+    model_store().refresh()
+    stub_registry.record = None
+    restarted = model_store()
+    restarted.refresh()
+    assert restarted.served is None
+
+
+def test_an_altered_cache_is_refused_and_says_so(
+    model_store: Stores, stub_registry: Any, lightgbm_bundle: Bundles, settings: ServingSettings
+) -> None:
+    stub_registry.hold(lightgbm_bundle())
+    model_store().refresh()
+    booster = settings.folders.root / "serving" / "models" / stub_registry.record.key / "booster.txt"
+    booster.write_text(booster.read_text().replace("leaf_value=", "leaf_value=1", 1))
+
+    stub_registry.failure = "gone"
+    restarted = model_store()
+    restarted.refresh()
+    assert restarted.served is None
+    assert "gone" in str(restarted.status.problem)
+    assert "booster.txt was altered" in str(restarted.status.problem)
+
+
+def test_a_version_that_cannot_be_served_leaves_the_model_and_is_not_fetched_again_at_once(
+    store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 1)
+    store.refresh()
+    stub_registry.hold(lightgbm_bundle(model_name="another"), 2)
+    for _ in range(3):
+        store.refresh()
+    assert version_of(store) == 1
+    assert "Version 2 is not served" in str(store.status.problem)
+    assert "'another'" in str(store.status.problem)
+    assert stub_registry.downloads == 2
+    stub_registry.hold(lightgbm_bundle(), 3)
+    store.refresh()
+    assert version_of(store) == 3
+
+
+def test_a_first_champion_that_cannot_be_served_leaves_the_one_of_the_last_start(
+    model_store: Stores, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 1)
+    model_store().refresh()
+    stub_registry.hold(lightgbm_bundle(model_name="another"), 2)
+    restarted = model_store()
+    restarted.refresh()
+    assert version_of(restarted) == 1
+    assert restarted.status.registry_reachable
+
+
+def test_a_cache_that_cannot_be_written_is_reported_and_serving_goes_on(
+    store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles, settings: ServingSettings
+) -> None:
+    stub_registry.hold(lightgbm_bundle())
+    pointer = settings.folders.root / "serving" / "current.json"
+    pointer.mkdir(parents=True)
+    store.refresh()
+    assert version_of(store) == 1
+    assert store.status.problem is None
+    assert "current.json" in str(store.status.cache_problem)
+
+    pointer.rmdir()
+    store.refresh()
+    assert store.status.cache_problem is None
+    assert pointer.is_file()
+
+
+def test_an_unforeseen_failure_does_not_end_the_thread(
+    store: ModelStore,
+    stub_registry: Any,
+    lightgbm_bundle: Bundles,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[[Callable[[], bool]], None],
+) -> None:
+    calls: list[str] = []
+
+    def fails_once(name: str) -> Any:
+        calls.append(name)
+        if len(calls) == 1:
+            raise TypeError("a defect")
+        return stub_registry.record
+
+    stub_registry.hold(lightgbm_bundle())
+    monkeypatch.setattr(stub_registry, "champion", fails_once)
+    monkeypatch.setattr(store, "_poll_seconds", 0.01)
+    store.start()
+    try:
+        eventually(lambda: store.served is not None)
+    finally:
+        store.stop()

@@ -1,0 +1,104 @@
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from levibot_core.errors import RegistryError
+from levibot_core.models.bundle import ModelBundle
+from levibot_core.stores.paths import Home
+from levibot_serving.cache import find_bundle
+from levibot_serving.registry import MlflowRegistry
+
+# MLflow 3.17 maps its tables with what SQLAlchemy 2.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+
+def test_the_champion_and_its_files_are_found(
+    registry: Any, home: Home, base_rate: ModelBundle, tmp_path: Path
+) -> None:
+    registry.register(base_rate, {"tradable": "false", "snapshot_id": "none"})
+    reader = MlflowRegistry(home.tracking_uri, 2)
+    champion = reader.champion("levibot-5m-h12")
+    assert champion is not None
+    assert (champion.version, champion.aliases) == (1, ("champion",))
+    assert champion.tags == {"tradable": "false", "snapshot_id": "none"}
+
+    folder = tmp_path / "download"
+    folder.mkdir()
+    reader.download(champion, folder)
+    assert ModelBundle.load(find_bundle(folder)).manifest == base_rate.manifest
+
+
+def test_a_registry_without_a_champion_answers_none(registry: Any, home: Home, base_rate: ModelBundle) -> None:
+    registry.register(base_rate, promote=False)
+    reader = MlflowRegistry(home.tracking_uri, 2)
+    assert reader.champion("levibot-5m-h12") is None
+    assert reader.champion("levibot-1h-h1") is None
+
+
+def test_a_missing_database_is_not_created(home: Home) -> None:
+    with pytest.raises(RegistryError, match="no such file"):
+        MlflowRegistry(home.tracking_uri, 2).champion("levibot-5m-h12")
+    assert list(home.mlflow.iterdir()) == []
+
+
+def test_a_database_that_was_moved_away_or_restored_is_noticed(
+    registry: Any, home: Home, base_rate: ModelBundle, migrated_registry: Path
+) -> None:
+    registry.register(base_rate)
+    reader = MlflowRegistry(home.tracking_uri, 2)
+    assert reader.champion("levibot-5m-h12") is not None
+    registry.database.rename(home.mlflow / "elsewhere.db")
+    with pytest.raises(RegistryError):
+        reader.champion("levibot-5m-h12")
+    registry.database.write_bytes(migrated_registry.read_bytes())
+    assert reader.champion("levibot-5m-h12") is None
+
+
+def test_a_registry_that_does_not_answer_is_named_without_its_password() -> None:
+    with pytest.raises(RegistryError, match=r"http://127\.0\.0\.1:1, was") as caught:
+        MlflowRegistry("http://me:hunter2@127.0.0.1:1", 1).champion("levibot-5m-h12")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own, while it logs a model; the reader below runs without it
+def test_a_model_logged_by_mlflow_itself_is_read_without_running_its_code(
+    registry: Any, home: Home, base_rate: ModelBundle, tmp_path: Path
+) -> None:
+    import mlflow
+
+    base_rate.save(tmp_path / "bundle")
+    code = tmp_path / "model.py"
+    code.write_text(
+        "import mlflow\n\n\n"
+        "class Model(mlflow.pyfunc.PythonModel):\n"
+        "    def predict(self, context, model_input: list[float]):\n"
+        "        return model_input\n\n\n"
+        "mlflow.models.set_model(Model())\n"
+    )
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(home.tracking_uri)
+    try:
+        experiment = mlflow.create_experiment("training", artifact_location=(home.mlflow / "artifacts").as_uri())
+        with mlflow.start_run(experiment_id=experiment):
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(code),
+                artifacts={"bundle": str(tmp_path / "bundle")},
+                pip_requirements=["numpy"],
+                registered_model_name="levibot-5m-h12",
+            )
+    finally:
+        mlflow.set_tracking_uri(before)
+    registry.promote(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reader = MlflowRegistry(home.tracking_uri, 2)
+        champion = reader.champion("levibot-5m-h12")
+        assert champion is not None
+        folder = tmp_path / "download"
+        folder.mkdir()
+        reader.download(champion, folder)
+    assert ModelBundle.load(find_bundle(folder)).manifest == base_rate.manifest
