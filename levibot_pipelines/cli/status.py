@@ -1,0 +1,61 @@
+"""`levibot status`: what this home holds and what is served from it."""
+
+from levibot_core.config import load_settings
+from levibot_pipelines.cli.output import JsonOption, print_facts, print_json
+from levibot_pipelines.registry import CHALLENGER, CHAMPION, RegisteredVersion
+from levibot_pipelines.workspace import Workspace
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Show the data source, the champion, the challenger and how much data there is."""
+    facts = collect_status(Workspace.open(load_settings()))
+    if as_json:
+        print_json(facts)
+        return
+    champion, challenger = facts["champion"], facts["challenger"]
+    print_facts(
+        f"LeviBot home {facts['home']}",
+        [
+            ("source", facts["source"] or "nothing ingested yet: run `levibot demo`"),
+            ("candles", f"{facts['rows']:,}"),
+            ("champion", _describe(champion)),
+            ("challenger", _describe(challenger)),
+        ],
+    )
+
+
+def collect_status(workspace: Workspace) -> dict[str, object]:
+    """Everything `status` prints, ready for JSON."""
+    identity = workspace.lake.current_source()
+    rows = 0
+    if identity is not None:
+        rows = workspace.lake.read(workspace.candles(identity), symbols=workspace.settings.symbols).height
+    registry = workspace.registry
+    return {
+        "home": str(workspace.home.root),
+        "source": identity.kind if identity else None,
+        "source_description": identity.description if identity else None,
+        "champion": _version(workspace, registry.by_alias(CHAMPION)),
+        "challenger": _version(workspace, registry.by_alias(CHALLENGER)),
+        "rows": rows,
+    }
+
+
+def _version(workspace: Workspace, version: RegisteredVersion | None) -> dict[str, object] | None:
+    if version is None:
+        return None
+    return {
+        "name": workspace.settings.model_name,
+        "version": version.version,
+        "family": version.family,
+        "snapshot_id": version.tags.get("snapshot_id"),
+        "tradable": version.tradable,
+        "reasons": list(version.reasons),
+    }
+
+
+def _describe(version: object) -> str:
+    if not isinstance(version, dict):
+        return "none"
+    tradable = "tradable" if version["tradable"] else "not tradable: " + "; ".join(version["reasons"])
+    return f"{version['name']} version {version['version']} ({version['family']}), {tradable}"

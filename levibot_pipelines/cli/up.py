@@ -1,0 +1,35 @@
+"""`levibot up`: the Dagster UI and daemon, the MLflow UI and the inference API, in the foreground."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from levibot_core.config import load_settings
+from levibot_pipelines.cli.output import messages
+from levibot_pipelines.instance import prepare_instance
+from levibot_pipelines.registration import ensure_base_rate
+from levibot_pipelines.servers import Ports, Server, free_ports_or_refuse, run_servers, server_commands
+from levibot_pipelines.workspace import Workspace
+
+
+def up(
+    dagster_port: Annotated[int, typer.Option(envvar="LEVIBOT_DAGSTER_PORT", help="Port of the Dagster UI.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(envvar="LEVIBOT_MLFLOW_PORT", help="Port of the MLflow UI.")] = 5000,
+    api_port: Annotated[int, typer.Option(envvar="LEVIBOT_API_PORT", help="Port of the inference API.")] = 8000,
+) -> None:
+    """Start the Dagster UI, the MLflow UI and the inference API on 127.0.0.1; Ctrl-C stops all of them."""
+    settings = load_settings()
+    ports = Ports(dagster_port, mlflow_port, api_port)
+    free_ports_or_refuse(ports)
+    workspace = Workspace.open(settings)
+    prepare_instance(workspace.home)
+    ensure_base_rate(workspace)
+    root = Path(__file__).resolve().parents[2]
+    servers = server_commands(workspace.home, root, ports)
+    run_servers(servers, workspace.home.logs, dict(os.environ), on_state=_announce)
+
+
+def _announce(server: Server, state: str) -> None:
+    messages.print(f"[bold]{server.title:<14}[/] {state}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Every Dagster definition; one folder per stage, which is also its group name and key prefix."""

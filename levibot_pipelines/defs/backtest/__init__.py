@@ -1,0 +1,1 @@
+"""The candidate's backtest on untouched rows, after costs."""

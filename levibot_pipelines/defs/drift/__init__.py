@@ -1,0 +1,1 @@
+"""Drift of the features against the champion's training data."""

@@ -1,0 +1,1 @@
+"""Features, the training snapshot and the online feature vectors."""

@@ -1,0 +1,131 @@
+"""Features per symbol and month, the training snapshot, and the newest vectors for serving."""
+
+import dagster as dg
+
+from levibot_core.features.refresh import latest_vectors, refresh_features
+from levibot_core.features.registry import FeatureSet, load_registry
+from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
+from levibot_pipelines.defs.shared.automation import follows_inputs
+from levibot_pipelines.defs.shared.metadata import OWNERS, column_schema, table
+from levibot_pipelines.defs.shared.partitions import single_run, slices_of, symbol_months
+from levibot_pipelines.references import SnapshotReference
+from levibot_pipelines.workspace import FEATURE_SET_VERSION, Workspace
+
+_feature_set: FeatureSet = load_registry(FEATURE_SET_VERSION)
+
+
+@dg.asset(
+    key_prefix="feature_store",
+    group_name="feature_store",
+    deps=[["ingestion", "candles"], ["ingestion", "funding_rates"]],
+    partitions_def=symbol_months,
+    backfill_policy=single_run,
+    automation_condition=follows_inputs,
+    code_version=_feature_set.sha256[:12],
+    kinds={"python", "polars", "parquet"},
+    owners=OWNERS,
+    metadata={"dagster/column_schema": column_schema(_feature_set.table())},
+)
+def features(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+    """Every feature of features.yml at every bar, each a pure function of its own window of closed bars."""
+    identity = workspace.ingested_source
+    dataset = workspace.features(identity)
+    report = refresh_features(
+        workspace.lake,
+        candles_dataset=workspace.candles(identity),
+        funding_dataset=workspace.funding(identity),
+        features_dataset=dataset,
+        feature_set=workspace.feature_set,
+        timeframe=workspace.timeframe,
+        slices=slices_of(context.partition_keys),
+        on_progress=context.log.info,
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": report.rows,
+            "features": len(workspace.feature_set.names),
+            "complete_rows": report.complete_rows,
+            "feature_set": f"{workspace.feature_set.version} ({workspace.feature_set.sha256[:12]})",
+            "folder": dataset.folder,
+        }
+    )
+
+
+@dg.asset(
+    key_prefix="feature_store",
+    group_name="feature_store",
+    deps=[features],
+    io_manager_key="references",
+    kinds={"python", "polars", "parquet"},
+    owners=OWNERS,
+)
+def training_snapshot(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[SnapshotReference]:
+    """Features and labels of the window, as known at its end, frozen under an id that names their checksum."""
+    identity = workspace.ingested_source
+    start_ms, as_of_ms = training_window(workspace)
+    manifest = workspace.snapshots.build(
+        candles=workspace.lake.read(workspace.candles(identity), symbols=workspace.settings.symbols, as_of_ms=as_of_ms),
+        funding=workspace.lake.read(workspace.funding(identity), symbols=workspace.settings.symbols, as_of_ms=as_of_ms),
+        feature_set=workspace.feature_set,
+        timeframe=workspace.timeframe,
+        horizon_bars=workspace.settings.horizon_bars,
+        source=identity,
+        market=workspace.settings.market,
+        as_of_ms=as_of_ms,
+        start_ms=start_ms,
+    )
+    context.log.info(f"Snapshot {manifest.snapshot_id}: {manifest.rows:,} rows")
+    return dg.MaterializeResult(
+        value=SnapshotReference(snapshot_id=manifest.snapshot_id),
+        data_version=dg.DataVersion(manifest.checksum),
+        metadata={
+            "dagster/row_count": manifest.rows,
+            "snapshot_id": manifest.snapshot_id,
+            "window": f"{manifest.first_ts} to {manifest.last_ts}",
+            "dropped_rows": manifest.dropped,
+            "path": dg.MetadataValue.path(workspace.home.snapshots / manifest.snapshot_id),
+        },
+    )
+
+
+def training_window(workspace: Workspace) -> tuple[int, int]:
+    """Start and as-of time of the training data, UTC milliseconds: the last whole days that every symbol has."""
+    dataset = workspace.candles(workspace.ingested_source)
+    until = workspace.settings.until
+    known = [
+        workspace.lake.latest_known_at_ms(dataset, symbol, before_ms=int(until.timestamp() * 1000) if until else None)
+        for symbol in workspace.settings.symbols
+    ]
+    as_of_ms = min(known) // MILLISECONDS_PER_DAY * MILLISECONDS_PER_DAY
+    return as_of_ms - workspace.settings.days * MILLISECONDS_PER_DAY, as_of_ms
+
+
+@dg.asset(
+    key_prefix="feature_store",
+    group_name="feature_store",
+    deps=[features],
+    automation_condition=follows_inputs,
+    kinds={"python", "polars", "sqlite"},
+    owners=OWNERS,
+)
+def online_features(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+    """The newest whole feature vector of every symbol, where the inference API reads it."""
+    identity = workspace.ingested_source
+    vectors = latest_vectors(
+        workspace.lake,
+        candles_dataset=workspace.candles(identity),
+        features_dataset=workspace.features(identity),
+        symbols=workspace.settings.symbols,
+        source_kind=identity.kind,
+    )
+    workspace.online_store.put(vectors.complete)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(vectors.complete),
+            "newest": table(vectors.to_frame()),
+            "incomplete": {symbol: list(names) for symbol, names in vectors.incomplete.items()},
+            "path": dg.MetadataValue.path(workspace.home.online_store),
+        }
+    )

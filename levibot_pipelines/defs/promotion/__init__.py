@@ -1,0 +1,1 @@
+"""Judging the candidate and moving the aliases."""

@@ -1,0 +1,63 @@
+"""Judge the candidate, and move the aliases."""
+
+import dagster as dg
+
+from levibot_core.validation.gates import evaluate_gates
+from levibot_pipelines.defs.shared.metadata import OWNERS
+from levibot_pipelines.judgement import collect_gate_facts
+from levibot_pipelines.references import BacktestReference, CardReference, ChallengerReference, ModelReference
+from levibot_pipelines.registration import json_tag
+from levibot_pipelines.workspace import Workspace
+
+
+@dg.asset(
+    key_prefix="promotion",
+    group_name="promotion",
+    io_manager_key="references",
+    ins={
+        "calibrated_model": dg.AssetIn(["calibration", "calibrated_model"]),
+        "model_card": dg.AssetIn(["model_cards", "model_card"]),
+        "report": dg.AssetIn(["backtest", "report"]),
+    },
+    kinds={"python", "mlflow"},
+    owners=OWNERS,
+)
+def challenger(
+    workspace: dg.ResourceParam[Workspace],
+    calibrated_model: ModelReference,
+    model_card: CardReference,
+    report: BacktestReference,
+) -> dg.MaterializeResult[ChallengerReference]:
+    """The candidate under the alias `challenger`, judged by every gate. The verdicts are its blocking checks."""
+    facts = collect_gate_facts(workspace, calibrated_model, model_card)
+    results = evaluate_gates(facts)
+    accepted = all(result.passed for result in results)
+    version = calibrated_model.version
+    workspace.registry.annotate(version, {"gates": json_tag([result.model_dump() for result in results])})
+    workspace.registry.set_challenger(version)
+    return dg.MaterializeResult(
+        value=ChallengerReference(version=version, accepted=accepted),
+        metadata={
+            "version": version,
+            "accepted": accepted,
+            "tradable": "yes" if not report.reasons_against_trading else "; ".join(report.reasons_against_trading),
+        },
+    )
+
+
+@dg.asset(
+    key_prefix="promotion",
+    group_name="promotion",
+    ins={"challenger": dg.AssetIn(["promotion", "challenger"])},
+    kinds={"python", "mlflow"},
+    owners=OWNERS,
+)
+def champion(workspace: dg.ResourceParam[Workspace], challenger: ChallengerReference) -> dg.MaterializeResult[None]:
+    """The challenger as champion. Runs only after every gate passed; the alias moves last."""
+    if not challenger.accepted:
+        raise dg.Failure(f"Version {challenger.version} did not pass its gates and cannot become champion.")
+    replaced = workspace.registry.promote(challenger.version, actor="dagster", reason="passed every promotion gate")
+    workspace.registry.annotate(challenger.version, {"state": "promoted"})
+    return dg.MaterializeResult(
+        metadata={"version": challenger.version, "replaced": replaced.version if replaced else "none"}
+    )

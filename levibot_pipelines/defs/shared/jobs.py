@@ -1,0 +1,27 @@
+"""Jobs over several stages. A job of one stage alone lives in that stage's folder."""
+
+import dagster as dg
+
+LIFECYCLE, INGEST, RETRAIN = "lifecycle", "ingest", "retrain"
+
+_features = dg.AssetSelection.assets(["feature_store", "features"])
+_online = dg.AssetSelection.assets(["feature_store", "online_features"])
+_snapshot = dg.AssetSelection.assets(["feature_store", "training_snapshot"])
+
+lifecycle_job = dg.define_asset_job(
+    LIFECYCLE,
+    selection=dg.AssetSelection.all(),
+    description="Ingest, build features, train, calibrate, document, backtest, watch drift and judge: everything once.",
+)
+
+ingest_job = dg.define_asset_job(
+    INGEST,
+    selection=dg.AssetSelection.groups("ingestion", "warehouse") | _features | _online,
+    description="Bring the lake, the warehouse and the features up to date.",
+)
+
+retrain_job = dg.define_asset_job(
+    RETRAIN,
+    selection=_snapshot | dg.AssetSelection.groups("training", "calibration", "model_cards", "backtest", "promotion"),
+    description="Train and judge a candidate on the features that are already there.",
+)

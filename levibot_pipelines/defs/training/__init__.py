@@ -1,0 +1,1 @@
+"""The base rate and the tuned candidate."""

@@ -1,0 +1,1 @@
+"""How values pass between assets. Tables pass through the lake; only small references pass here."""

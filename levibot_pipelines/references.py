@@ -1,0 +1,58 @@
+"""The references that assets hand to each other: frozen, small, readable as JSON."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Reference(BaseModel):
+    """Base of all references."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class SnapshotReference(Reference):
+    """A training snapshot."""
+
+    snapshot_id: str
+
+
+class CandidateReference(Reference):
+    """A tuned, uncalibrated candidate: its MLflow run and the folder with its intermediate files."""
+
+    run_id: str
+    snapshot_id: str
+    folder: Path
+
+
+class ModelReference(Reference):
+    """A calibrated candidate, registered."""
+
+    version: int
+    run_id: str
+    snapshot_id: str
+    folder: Path
+
+
+class BacktestReference(Reference):
+    """A backtest's files and what it says against trading the model."""
+
+    version: int
+    html: Path
+    json_file: Path
+    reasons_against_trading: tuple[str, ...]
+
+
+class CardReference(Reference):
+    """A model card's files."""
+
+    version: int
+    json_file: Path
+    markdown: Path
+
+
+class ChallengerReference(Reference):
+    """A judged candidate."""
+
+    version: int
+    accepted: bool

@@ -1,0 +1,1 @@
+"""Dagster resources: adapters that hand plain objects to assets."""

@@ -1,0 +1,186 @@
+"""Run a job of the platform in this process, watched by a person at a shell.
+
+The Dagster UI, schedules and sensors start the same jobs through the daemon. This module adds what a shell needs:
+one run at a time per home, recovery from a killed predecessor, progress, and a verdict that tells a refused
+candidate (a correct result) from a failure.
+"""
+
+import os
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from levibot_core.errors import HomeBusyError
+from levibot_core.stores.paths import Home
+from levibot_pipelines.instance import OWNER_TAG, close_abandoned_runs, prepare_instance
+from levibot_pipelines.workspace import Workspace
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent, DagsterInstance, ExecuteInProcessResult
+
+GATES_STEP = "promotion_gates"
+# Dagster lists a run under its code location by this tag.
+_REPOSITORY_TAG, _REPOSITORY = ".dagster/repository", "__repository__@levibot"
+_POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Something that happened in a run: a step began, said something or ended."""
+
+    kind: str
+    step: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended."""
+
+    run_id: str
+    succeeded: bool
+    refused: bool
+    failures: Mapping[str, str]
+
+    @property
+    def ended_well(self) -> bool:
+        """True when every stage did its work, whether the candidate was promoted or refused."""
+        return self.succeeded or self.refused
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@contextmanager
+def lifecycle_lock(home: Home, wait: bool, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the home for one lifecycle at a time.
+
+    Raises:
+        HomeBusyError: another process holds it and `wait` is False.
+    """
+    lock = FileLock(home.lock)
+    owner = home.lock.with_suffix(".pid")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = owner.read_text("utf-8") if owner.exists() else "unknown"
+        found = f"process {holder} is already working in {home.root}"
+        if not wait:
+            raise HomeBusyError(f"Expected to be alone, but {found}. Wait for it to end.") from None
+        on_wait(f"Waiting: {found}. This run goes on when it ends.")
+        lock.acquire()
+    try:
+        owner.write_text(str(os.getpid()), encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def run_job(workspace: Workspace, job_name: str, tags: Mapping[str, str], on_progress: OnProgress) -> RunOutcome:
+    """Run a job to its end in this process, reporting progress from its event log.
+
+    The caller holds `lifecycle_lock`.
+    """
+    prepare_instance(workspace.home)
+    # Imported late: loading Dagster and every definition takes seconds, and reads DAGSTER_HOME.
+    warnings.filterwarnings("ignore", module="dagster")
+    import dagster as dg
+
+    from levibot_pipelines.definitions import defs
+
+    with dg.DagsterInstance.get() as instance:
+        close_abandoned_runs(instance)
+        _refuse_when_busy(instance, workspace.home)
+        run_id = str(uuid.uuid4())
+        stop = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(instance, run_id, on_progress, stop), daemon=True)
+        watcher.start()
+        try:
+            # dbt talks on standard output, which belongs to the command's result.
+            with (workspace.home.logs / "lifecycle.log").open("a", encoding="utf-8") as log, redirect_stdout(log):
+                job = defs().resolve_job_def(job_name)
+                result = job.execute_in_process(
+                    instance=instance,
+                    run_id=run_id,
+                    raise_on_error=False,
+                    # The progress view shows what matters; the event log keeps everything.
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                    tags={**tags, OWNER_TAG: str(os.getpid()), _REPOSITORY_TAG: _REPOSITORY},
+                )
+        finally:
+            stop.set()
+            watcher.join()
+    return _outcome(run_id, result)
+
+
+def _refuse_when_busy(instance: "DagsterInstance", home: Home) -> None:
+    from dagster import DagsterRunStatus, RunsFilter
+
+    for run in instance.get_runs(filters=RunsFilter(statuses=[DagsterRunStatus.STARTED]), limit=1):
+        raise HomeBusyError(
+            f"Expected no run in {home.root}, but the Dagster daemon is working on {run.job_name} ({run.run_id[:8]}). "
+            "Wait for it to end or cancel it in the Dagster UI, then run the command again."
+        )
+
+
+def _outcome(run_id: str, result: "ExecuteInProcessResult") -> RunOutcome:
+    failures = {event.step_key or "run": _reason(event) for event in result.all_events if event.is_step_failure}
+    return RunOutcome(
+        run_id=run_id,
+        succeeded=result.success,
+        refused=not result.success and set(failures) == {GATES_STEP},
+        failures=failures,
+    )
+
+
+def _reason(event: "DagsterEvent") -> str:
+    """The innermost message of a failure: what a person needs, without the layers around it."""
+    error = event.step_failure_data.error
+    if error is None:
+        return event.message or "unknown reason"
+    while error.cause is not None:
+        error = error.cause
+    return (
+        error.message.strip()
+        .removeprefix(f"{error.cls_name}: ")
+        .removeprefix(f"levibot_core.errors.{error.cls_name}: ")
+    )
+
+
+def _watch(instance: "DagsterInstance", run_id: str, on_progress: OnProgress, stop: threading.Event) -> None:
+    """Follow a run's event log until told to stop; the last look comes after the run has ended."""
+    cursor: str | None = None
+    while True:
+        last = stop.wait(_POLL_SECONDS)
+        connection = instance.get_records_for_run(run_id, cursor=cursor)
+        for record in connection.records:
+            progress = _progress(record.event_log_entry)
+            if progress is not None:
+                on_progress(progress)
+        cursor = connection.cursor
+        if last and not connection.has_more:
+            return
+
+
+def _progress(entry: object) -> Progress | None:
+    from dagster import DagsterEventType, EventLogEntry
+
+    if not isinstance(entry, EventLogEntry) or not entry.step_key:
+        return None
+    if entry.dagster_event is None:
+        return Progress("said", entry.step_key, entry.user_message)
+    kinds = {
+        DagsterEventType.STEP_START: "began",
+        DagsterEventType.STEP_SUCCESS: "ended",
+        DagsterEventType.STEP_FAILURE: "failed",
+        DagsterEventType.STEP_SKIPPED: "skipped",
+    }
+    kind = kinds.get(entry.dagster_event.event_type)
+    return Progress(kind, entry.step_key) if kind else None

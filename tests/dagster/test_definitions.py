@@ -1,0 +1,87 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[2]
+_STAGES = {
+    "ingestion",
+    "warehouse",
+    "feature_store",
+    "training",
+    "calibration",
+    "model_cards",
+    "backtest",
+    "drift",
+    "promotion",
+}
+
+
+@pytest.fixture(scope="session")
+def specs(definitions: dg.Definitions) -> list[dg.AssetSpec]:
+    return list(definitions.resolve_all_asset_specs())
+
+
+def test_every_stage_is_a_group_and_a_folder(specs: list[dg.AssetSpec]) -> None:
+    folders = {path.name for path in (_ROOT / "levibot_pipelines" / "defs").iterdir() if (path / "assets.py").exists()}
+
+    assert {spec.group_name for spec in specs} == folders == _STAGES
+
+
+def test_the_group_is_the_first_part_of_every_key(specs: list[dg.AssetSpec]) -> None:
+    assert [spec.key for spec in specs if spec.key.path[0] != spec.group_name] == []
+
+
+def test_every_asset_says_what_it_is_of_what_kind_and_whose(specs: list[dg.AssetSpec]) -> None:
+    assert [spec.key for spec in specs if not spec.description] == []
+    assert [spec.key for spec in specs if not 1 <= len(spec.kinds) <= 3] == []
+    assert [spec.key for spec in specs if not spec.owners] == []
+
+
+def test_the_lifecycle_flows_from_candles_to_the_champion(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+
+    upstream = graph.get_ancestor_asset_keys(dg.AssetKey(["promotion", "champion"]))
+
+    assert {key.path[0] for key in upstream} >= _STAGES - {"warehouse", "drift", "promotion"}
+
+
+def test_quality_rules_and_gates_block(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    blocking = {key for key in graph.asset_check_keys if graph.get(key).blocking}
+
+    assert {key.name for key in blocking if key.asset_key == dg.AssetKey(["ingestion", "candles"])} == {
+        "schema",
+        "unique_monotonic",
+        "on_grid",
+        "ohlc_consistency",
+        "gaps",
+        "unclosed",
+        "zero_volume_runs",
+        "outliers",
+        "staleness",
+    }
+    assert {key.name for key in blocking if key.asset_key == dg.AssetKey(["promotion", "challenger"])} == {
+        "leak_check",
+        "calibration",
+        "latency",
+        "beats_champion",
+        "beats_base_rate",
+        "provenance",
+    }
+
+
+@pytest.mark.parametrize("job", ["lifecycle", "ingest", "retrain"])
+def test_jobs_resolve(definitions: dg.Definitions, job: str) -> None:
+    assert definitions.resolve_job_def(job).name == job
+
+
+def test_importing_the_library_mlflow_is_not_shadowed_by_the_folder() -> None:
+    code = "import mlflow, sys; print(mlflow.__file__)"
+
+    found = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, capture_output=True, text=True, check=True)
+
+    assert "site-packages" in found.stdout
+    assert not (_ROOT / "mlflow" / "__init__.py").exists()

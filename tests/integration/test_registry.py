@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from levibot_core.config import load_settings
+from levibot_core.errors import RegistryError
+from levibot_core.stores.paths import Home
+from levibot_pipelines.registration import ensure_base_rate
+from levibot_pipelines.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry
+from levibot_pipelines.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(registry_home: Home) -> Workspace:
+    return Workspace(load_settings(home=registry_home.root, source="simulated"), registry_home)
+
+
+@pytest.fixture
+def registry(workspace: Workspace) -> ModelRegistry:
+    return workspace.registry
+
+
+def test_a_new_home_gets_the_base_rate_as_its_first_champion(workspace: Workspace, registry: ModelRegistry) -> None:
+    assert ensure_base_rate(workspace) == 1
+
+    champion = registry.by_alias(CHAMPION)
+    assert champion is not None
+    assert (champion.version, champion.family, champion.tradable) == (1, "base_rate", False)
+    assert champion.reasons
+    bundle = registry.load_bundle(1)
+    matrix = bundle.matrix_row("BTC/USDT", dict.fromkeys(bundle.manifest.features, 0.0))
+    assert bundle.predict(matrix) == pytest.approx([0.5])
+
+
+def test_a_home_with_a_champion_keeps_it(workspace: Workspace) -> None:
+    ensure_base_rate(workspace)
+
+    assert ensure_base_rate(workspace) is None
+    assert len(workspace.registry.versions()) == 1
+
+
+def test_a_base_rate_that_was_registered_but_not_promoted_is_promoted_next_time(workspace: Workspace) -> None:
+    ensure_base_rate(workspace)
+    workspace.registry.client.delete_registered_model_alias(workspace.settings.model_name, CHAMPION)
+
+    assert ensure_base_rate(workspace) == 1
+    assert len(workspace.registry.versions()) == 1
+
+
+def test_the_registered_model_loads_through_mlflow_itself(workspace: Workspace, registry: ModelRegistry) -> None:
+    import mlflow
+
+    ensure_base_rate(workspace, labels=np.array([1, 1, 0]))
+    with registry._fluent():
+        model = mlflow.pyfunc.load_model(f"models:/{workspace.settings.model_name}@champion")
+    frame = pd.DataFrame([dict.fromkeys(workspace.feature_set.names, 0.1) | {"symbol": "ETH/USDT"}] * 2)
+
+    assert list(model.predict(frame)) == pytest.approx([0.6, 0.6])
+
+
+def test_promotion_moves_previous_then_champion_and_leaves_an_audit_trail(
+    workspace: Workspace, registry: ModelRegistry
+) -> None:
+    ensure_base_rate(workspace)
+    run_id = registry.start_run("candidate", {})
+    version = registry.register(run_id, workspace.home.models / "base_rate", "another", {"family": "base_rate"})
+    registry.set_challenger(version)
+
+    replaced = registry.promote(version, actor="ada", reason="all gates passed")
+
+    assert replaced is not None
+    assert replaced.version == 1
+    assert {
+        alias: found.version for alias in (CHAMPION, CHALLENGER, PREVIOUS) if (found := registry.by_alias(alias))
+    } == {
+        CHAMPION: 2,
+        CHALLENGER: 2,
+        PREVIOUS: 1,
+    }
+    records = [json.loads(line) for line in _audit_log(workspace.home).read_text().splitlines()]
+    assert [(record["from"], record["to"], record["actor"]) for record in records] == [
+        (None, 1, "levibot"),
+        (1, 2, "ada"),
+    ]
+
+
+def test_an_unknown_version_is_named_with_those_there_are(workspace: Workspace, registry: ModelRegistry) -> None:
+    ensure_base_rate(workspace)
+
+    with pytest.raises(RegistryError, match=r"levibot-5m-h12 \(1\), was 7"):
+        registry.version(7)
+
+
+def test_a_failing_block_marks_its_run_as_failed(registry: ModelRegistry) -> None:
+    with pytest.raises(ZeroDivisionError), registry.closing(registry.start_run("doomed", {})) as run_id:
+        raise ZeroDivisionError
+
+    assert registry.client.get_run(run_id).info.status == "FAILED"
+
+
+def test_runs_of_dead_processes_are_closed_and_those_of_living_ones_left(registry: ModelRegistry) -> None:
+    mine = registry.start_run("mine", {})
+    abandoned = registry.start_run("abandoned", {})
+    # No process has this id: it is above the kernel's limit.
+    registry.client.set_tag(abandoned, "levibot.owner_pid", str(2**31 - 1))
+
+    assert registry.close_abandoned_runs() == 1
+    assert registry.client.get_run(abandoned).info.status == "KILLED"
+    assert registry.client.get_run(mine).info.status == "RUNNING"
+
+
+def _audit_log(home: Home) -> Path:
+    return home.logs / "promotions.jsonl"
