@@ -9,6 +9,8 @@ LEVIBOT := $(VENV_PYTHON) -m levibot_pipelines.cli
 # Nobody is told how the platform is used; one thread per library in tests, or two busy ones on two cores collapse.
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# Threads that wait for work sleep instead of spinning; must be set before LightGBM loads.
+export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
 .PHONY: help setup deep demo up test check format constraints clean

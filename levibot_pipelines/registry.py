@@ -5,12 +5,12 @@ Plain Python over MLflow, used by Dagster assets and the command line alike. Wha
 """
 
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -75,12 +75,12 @@ class ModelRegistry:
         # MLflow reports its use and draws progress bars over ours unless told otherwise; it offers no other way.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         self.home = home
         self.model_name = model_name
         self.tracking_uri = tracking_uri or home.tracking_uri
 
-    @property
+    @cached_property
     def client(self) -> "MlflowClient":
         """An MLflow client on this home's store. The first one migrates a new database, which takes seconds."""
         from mlflow import MlflowClient  # Two seconds of import that most commands do not need.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from levibot_core import errors
 from levibot_core.errors import HomeBusyError
 from levibot_core.stores.paths import Home
 from levibot_pipelines.instance import OWNER_TAG, close_abandoned_runs, prepare_instance
@@ -24,7 +25,10 @@ from levibot_pipelines.workspace import Workspace
 if TYPE_CHECKING:
     from dagster import DagsterEvent, DagsterInstance, ExecuteInProcessResult
 
+LIFECYCLE, INGEST, RETRAIN = "lifecycle", "ingest", "retrain"
+"""Names of the jobs; kept here so that naming one does not load Dagster."""
 GATES_STEP = "promotion_gates"
+"""Name of the check that refuses a candidate."""
 # Dagster lists a run under its code location by this tag.
 _REPOSITORY_TAG, _REPOSITORY = ".dagster/repository", "__repository__@levibot"
 _POLL_SECONDS = 0.3
@@ -141,17 +145,13 @@ def _outcome(run_id: str, result: "ExecuteInProcessResult") -> RunOutcome:
 
 
 def _reason(event: "DagsterEvent") -> str:
-    """The innermost message of a failure: what a person needs, without the layers around it."""
+    """What a person needs of a failure: the platform's own words where it has some, else the innermost cause."""
     error = event.step_failure_data.error
     if error is None:
         return event.message or "unknown reason"
-    while error.cause is not None:
+    while error.cause is not None and error.cls_name not in errors.__all__:
         error = error.cause
-    return (
-        error.message.strip()
-        .removeprefix(f"{error.cls_name}: ")
-        .removeprefix(f"levibot_core.errors.{error.cls_name}: ")
-    )
+    return error.message.strip().removeprefix("levibot_core.errors.").removeprefix(f"{error.cls_name}: ")
 
 
 def _watch(instance: "DagsterInstance", run_id: str, on_progress: OnProgress, stop: threading.Event) -> None:

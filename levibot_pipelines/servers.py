@@ -83,6 +83,8 @@ def server_commands(home: Home, root: Path, ports: Ports) -> tuple[Server, Serve
         "DO_NOT_TRACK": "1",
         # Background job runners of MLflow's own; 2.4 GB of processes that nothing here uses.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Threads that wait for work sleep: three servers share the cores.
+        "OMP_WAIT_POLICY": "passive",
         "PYTHONUNBUFFERED": "1",
     }
     dagster = ("-m", "dagster", "dev", "-w", "workspace.yaml", "-h", HOST, "-p", str(ports.dagster))

@@ -78,7 +78,7 @@ class Workspace:
         """The newest feature vector of every symbol."""
         return SqliteOnlineStore(self.home.online_store)
 
-    @property
+    @cached_property
     def registry(self) -> ModelRegistry:
         """The model registry."""
         return ModelRegistry(self.home, self.settings.model_name)

@@ -103,6 +103,16 @@ class SimulatedBars:
         return SimulatedBars(*(getattr(self, name)[first:last] for name in self.__slots__))
 
 
+def require_listed(symbol: str) -> None:
+    """Refuse a symbol that the simulated market does not list.
+
+    Raises:
+        UnknownSymbolError: the message names those it lists.
+    """
+    if symbol not in SYMBOLS:
+        raise UnknownSymbolError(f"Expected a symbol of the simulated market ({', '.join(SYMBOLS)}), was {symbol!r}.")
+
+
 def simulate(
     parameters: SimulationParameters, symbol: str, timeframe: Timeframe, start_ms: int, end_ms: int
 ) -> SimulatedBars:
@@ -113,8 +123,7 @@ def simulate(
     Raises:
         UnknownSymbolError: the simulated market does not list the symbol.
     """
-    if symbol not in SYMBOLS:
-        raise UnknownSymbolError(f"Expected a symbol of the simulated market ({', '.join(SYMBOLS)}), was {symbol!r}.")
+    require_listed(symbol)
     return _path(parameters, symbol, timeframe).until(end_ms).between(start_ms, end_ms)
 
 

@@ -100,6 +100,9 @@ class OnlineStore(Protocol):
         ...
 
 
+_FileIdentity = tuple[int, int] | None
+
+
 class SqliteOnlineStore:
     """The embedded backend: one SQLite file in WAL mode, readable while another process writes.
 
@@ -109,7 +112,7 @@ class SqliteOnlineStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[tuple[_FileIdentity, sqlite3.Connection]] = []
 
     def put(self, vectors: Sequence[FeatureVector]) -> None:
         """See `OnlineStore.put`."""
@@ -140,16 +143,14 @@ class SqliteOnlineStore:
     def close(self) -> None:
         """See `OnlineStore.close`."""
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[1].close()
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """Lend an idle connection, or a new one; one that failed is closed, which rolls its transaction back."""
         try:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._open()
+            connection = self._idle_connection() or self._open()
+            file = _identity(self._path)
             try:
                 yield connection
             except BaseException:
@@ -157,7 +158,19 @@ class SqliteOnlineStore:
                 raise
         except sqlite3.DatabaseError as error:
             raise self._in_words(error) from error
-        self._idle.append(connection)
+        self._idle.append((file, connection))
+
+    def _idle_connection(self) -> sqlite3.Connection | None:
+        """A connection to the file that stands at the path now; those to a file that was replaced are closed."""
+        current = _identity(self._path)
+        while True:
+            try:
+                file, connection = self._idle.pop()
+            except IndexError:
+                return None
+            if file == current:
+                return connection
+            connection.close()
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
@@ -179,6 +192,15 @@ class SqliteOnlineStore:
             )
         cause = _REFUSALS.get(primary_code, f"SQLite says: {error}")
         return HomeNotWritableError(f"Expected to use the online store {self._path}, but {cause}.")
+
+
+def _identity(path: Path) -> _FileIdentity:
+    """Which file stands at the path; a connection outlives the deletion of its file and would read old vectors."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_busy(error: BaseException) -> bool:

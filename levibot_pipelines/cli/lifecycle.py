@@ -11,9 +11,7 @@ from levibot_core.errors import LevibotError
 from levibot_pipelines.cli.output import JsonOption, messages, print_json
 from levibot_pipelines.cli.progress import ProgressView
 from levibot_pipelines.cli.summary import collect_summary, print_summary
-from levibot_pipelines.defs.shared.jobs import LIFECYCLE
-from levibot_pipelines.lifecycle import lifecycle_tags
-from levibot_pipelines.runner import RunOutcome, lifecycle_lock, run_job
+from levibot_pipelines.runner import LIFECYCLE, RunOutcome, lifecycle_lock, run_job
 from levibot_pipelines.workspace import Workspace
 
 NoWaitOption = Annotated[
@@ -49,6 +47,9 @@ def _lifecycle(settings: Settings, *, as_json: bool, wait: bool) -> None:
         _announce(workspace)
         # `auto` is decided once: the run that follows must not ask the exchanges again and decide otherwise.
         os.environ["LEVIBOT_SOURCE"] = workspace.source.identity.kind
+        # Loads Dagster, which takes seconds: not before the person was told what is going on.
+        from levibot_pipelines.lifecycle import lifecycle_tags
+
         tags = lifecycle_tags(workspace, settings.days)
         with ProgressView() as view:
             outcome = run_job(workspace, LIFECYCLE, tags, view.show)

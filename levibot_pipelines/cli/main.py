@@ -1,5 +1,6 @@
 """The `levibot` command and its sub-commands. Each command lives in a module of its own beside this one."""
 
+import os
 import sys
 
 import typer
@@ -29,6 +30,8 @@ app.add_typer(backtest.app, name="backtest")
 
 def main() -> None:
     """Run the command; an error a person can act on is one message, not a traceback."""
+    # Read when MLflow is first imported; its chatter would stand between ours.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     try:
         app()
     except LevibotError as error:

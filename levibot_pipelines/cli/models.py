@@ -3,7 +3,7 @@
 import typer
 
 from levibot_core.config import load_settings
-from levibot_pipelines.cli.output import JsonOption, print_json, print_table
+from levibot_pipelines.cli.output import JsonOption, print_json, print_table, working
 from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
@@ -14,7 +14,8 @@ app = typer.Typer(help="Registered models: versions, aliases, gates.", no_args_i
 def list_models(as_json: JsonOption = False) -> None:
     """List every version of this home's model, newest first."""
     workspace = Workspace.open(load_settings())
-    versions = workspace.registry.versions()
+    with working("Opening the model registry"):
+        versions = workspace.registry.versions()
     if as_json:
         print_json([_as_json(version) for version in versions])
         return

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machine
 
 results = Console()
 messages = Console(stderr=True)
+
+
+def working(text: str) -> AbstractContextManager[object]:
+    """Show that work is under way, on a terminal: the model registry alone takes seconds to open."""
+    return messages.status(text)
 
 
 def print_json(payload: Any) -> None:

@@ -8,7 +8,7 @@ import typer
 from levibot_core.errors import RegistryError
 from levibot_core.market.symbols import normalize_symbol
 from levibot_core.stores.online import SqliteOnlineStore
-from levibot_pipelines.cli.output import JsonOption, print_facts, print_json
+from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, working
 from levibot_serving.config import ServingSettings, load_serving_settings
 from levibot_serving.model_store import ModelStore
 from levibot_serving.predictor import predict as forecast
@@ -19,7 +19,8 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Forecast one symbol with the champion and the newest features, through the code that serves engines."""
-    prediction = predict_once(load_serving_settings(), symbol)
+    with working("Opening the model registry"):
+        prediction = predict_once(load_serving_settings(), symbol)
     if as_json:
         print_json(prediction)
         return
@@ -43,11 +44,11 @@ def predict_once(settings: ServingSettings, symbol: str) -> dict[str, Any]:
     Raises:
         RegistryError: there is no champion to ask.
     """
+    name = normalize_symbol(symbol)
     store = ModelStore.open(settings)
     store.refresh()
     if store.served is None:
         raise RegistryError(store.status.problem or "There is no champion.")
-    name = normalize_symbol(symbol)
     vector = SqliteOnlineStore(settings.folders.online_store).get(name)
     now_ms = time.time_ns() // 1_000_000
     return forecast(store.served, name, vector, now_ms, settings.feature_grace_seconds).model_dump(

@@ -1,14 +1,16 @@
 """`levibot status`: what this home holds and what is served from it."""
 
 from levibot_core.config import load_settings
-from levibot_pipelines.cli.output import JsonOption, print_facts, print_json
+from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, working
 from levibot_pipelines.registry import CHALLENGER, CHAMPION, RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
 
 def status(as_json: JsonOption = False) -> None:
     """Show the data source, the champion, the challenger and how much data there is."""
-    facts = collect_status(Workspace.open(load_settings()))
+    workspace = Workspace.open(load_settings())
+    with working("Opening the model registry"):
+        facts = collect_status(workspace)
     if as_json:
         print_json(facts)
         return

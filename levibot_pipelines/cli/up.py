@@ -9,7 +9,6 @@ import typer
 from levibot_core.config import load_settings
 from levibot_pipelines.cli.output import messages
 from levibot_pipelines.instance import prepare_instance
-from levibot_pipelines.registration import ensure_base_rate
 from levibot_pipelines.servers import Ports, Server, free_ports_or_refuse, run_servers, server_commands
 from levibot_pipelines.workspace import Workspace
 
@@ -20,6 +19,9 @@ def up(
     api_port: Annotated[int, typer.Option(envvar="LEVIBOT_API_PORT", help="Port of the inference API.")] = 8000,
 ) -> None:
     """Start the Dagster UI, the MLflow UI and the inference API on 127.0.0.1; Ctrl-C stops all of them."""
+    # Brings the training libraries, which no other command of this module's neighbours needs.
+    from levibot_pipelines.registration import ensure_base_rate
+
     settings = load_settings()
     ports = Ports(dagster_port, mlflow_port, api_port)
     free_ports_or_refuse(ports)

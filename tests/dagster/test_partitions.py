@@ -7,6 +7,7 @@ from levibot_core.market.ingest import Slice
 from levibot_pipelines.defs.shared.partitions import (
     RANGE_END_TAG,
     RANGE_START_TAG,
+    keys_of_run,
     month_end_ms,
     month_of,
     month_start_ms,
@@ -49,6 +50,14 @@ def test_range_tags_select_every_symbol_and_month_between(days: int, first: str)
     assert months[-1] == "2025-01"
     assert {part.symbol for part in slices_of(keys)} == {"BTC/USDT", "ETH/USDT", "SOL/USDT"}
     assert len(keys) == 3 * len(months)
+
+
+def test_a_run_selects_by_one_partition_by_a_range_or_not_at_all() -> None:
+    tags = range_tags(["BTC/USDT", "ETH/USDT"], _JANUARY_2025_MS, _JANUARY_2025_MS + _DAY_MS)
+
+    assert keys_of_run({"dagster/partition": "2025-01|BTC-USDT"}) == ["2025-01|BTC-USDT"]
+    assert sorted(keys_of_run(tags)) == ["2025-01|BTC-USDT", "2025-01|ETH-USDT"]
+    assert keys_of_run({}) == ()
 
 
 def test_an_end_at_midnight_does_not_select_the_month_that_begins_there() -> None:

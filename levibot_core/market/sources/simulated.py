@@ -19,6 +19,7 @@ from levibot_core.market.simulator import (
     month_generator,
     month_of,
     month_start_ms,
+    require_listed,
     simulate,
     simulated_halts,
 )
@@ -116,8 +117,13 @@ class SimulatedSource:
         """The halts of the simulated market so far."""
         return simulated_halts(self._parameters, self._clock())
 
-    def latest_close_ms(self, symbol: str, market: str, timeframe: Timeframe) -> int:  # noqa: ARG002 - the same for all
-        """The last bar boundary by the clock."""
+    def latest_close_ms(self, symbol: str, market: str, timeframe: Timeframe) -> int:  # noqa: ARG002 - one market
+        """The last bar boundary by the clock.
+
+        Raises:
+            UnknownSymbolError: the simulated market does not list the symbol.
+        """
+        require_listed(symbol)
         return timeframe.floor(self._clock())
 
     def _closes(self, symbol: str, end_ms: int) -> Callable[[Instants], Vector]:

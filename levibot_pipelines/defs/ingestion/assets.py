@@ -1,4 +1,7 @@
-"""Market data in the lake: candles, settled funding and the fear and greed index."""
+"""Market data in the lake: candles, settled funding and the fear and greed index.
+
+No retry policy: a source repeats what a network may have lost by itself, and repeating anything else changes nothing.
+"""
 
 import time
 
@@ -11,9 +14,6 @@ from levibot_pipelines.defs.shared.metadata import OWNERS, column_schema
 from levibot_pipelines.defs.shared.partitions import single_run, slices_of, symbol_months
 from levibot_pipelines.workspace import Workspace
 
-# Exchanges fail for seconds; a source that is down for good fails the run after these.
-_retry = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-
 
 @dg.asset(
     key_prefix="ingestion",
@@ -21,7 +21,6 @@ _retry = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, 
     partitions_def=symbol_months,
     backfill_policy=single_run,
     automation_condition=every_bar,
-    retry_policy=_retry,
     pool="market_source",
     kinds={"python", "polars", "parquet"},
     owners=OWNERS,
@@ -46,7 +45,6 @@ def candles(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
     partitions_def=symbol_months,
     backfill_policy=single_run,
     automation_condition=every_bar,
-    retry_policy=_retry,
     pool="market_source",
     kinds={"python", "polars", "parquet"},
     owners=OWNERS,
@@ -66,7 +64,6 @@ def funding_rates(
 @dg.asset(
     key_prefix="ingestion",
     group_name="ingestion",
-    retry_policy=_retry,
     pool="market_source",
     kinds={"python", "polars", "parquet"},
     owners=OWNERS,

@@ -8,7 +8,7 @@ import dagster as dg
 from levibot_core.market.quality import RULES, QualityReport, QualityRules, assess_candles
 from levibot_core.stores.files import write_json_atomically
 from levibot_pipelines.defs.shared.metadata import table
-from levibot_pipelines.defs.shared.partitions import slices_of, symbol_months
+from levibot_pipelines.defs.shared.partitions import keys_of_run, slices_of
 from levibot_pipelines.workspace import Workspace
 
 _CANDLES = dg.AssetKey(["ingestion", "candles"])
@@ -17,7 +17,7 @@ _CANDLES = dg.AssetKey(["ingestion", "candles"])
 @dg.multi_asset_check(
     name="candles_quality",
     specs=[
-        dg.AssetCheckSpec(rule, asset=_CANDLES, blocking=True, partitions_def=symbol_months, description=description)
+        dg.AssetCheckSpec(rule, asset=_CANDLES, blocking=True, description=description)
         for rule, description in RULES.items()
     ],
 )
@@ -25,7 +25,7 @@ def candles_quality(
     context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> Iterator[dg.AssetCheckResult]:
     """Judge the candles of the run's months. Known exchange halts are reported, never filled and never blamed."""
-    report = assess_selection(workspace, context.op_execution_context.partition_keys)
+    report = assess_selection(workspace, keys_of_run(context.run.tags))
     write_json_atomically(workspace.home.reports / "quality" / "candles.json", report.to_dict())
     findings = report.to_frame()
     for rule in RULES:
@@ -42,14 +42,14 @@ def candles_quality(
 
 
 def assess_selection(workspace: Workspace, partition_keys: Sequence[str]) -> QualityReport:
-    """Apply the quality rules to what the lake holds for a selection of partitions."""
+    """Apply the quality rules to what the lake holds for a selection of partitions; to all of it without one."""
     identity = workspace.ingested_source
     slices = slices_of(partition_keys)
     candles = workspace.lake.read(
         workspace.candles(identity),
-        symbols=[part.symbol for part in slices],
-        start_ms=min(part.start_ms for part in slices),
-        end_ms=max(part.end_ms for part in slices),
+        symbols=[part.symbol for part in slices] or workspace.settings.symbols,
+        start_ms=min((part.start_ms for part in slices), default=None),
+        end_ms=max((part.end_ms for part in slices), default=None),
     )
     rules = QualityRules.for_source(identity.kind)
     halts = workspace.source.known_halts()

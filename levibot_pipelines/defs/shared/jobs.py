@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-LIFECYCLE, INGEST, RETRAIN = "lifecycle", "ingest", "retrain"
+from levibot_pipelines.runner import INGEST, LIFECYCLE, RETRAIN
 
 _features = dg.AssetSelection.assets(["feature_store", "features"])
 _online = dg.AssetSelection.assets(["feature_store", "online_features"])

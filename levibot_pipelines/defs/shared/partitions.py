@@ -1,6 +1,6 @@
 """Partitions: one per symbol and calendar month (UTC), and what a run's selection of them means."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -11,6 +11,7 @@ from levibot_core.market.symbols import normalize_symbol, path_symbol
 
 MONTH_FORMAT = "%Y-%m"
 SYMBOL_DIMENSION, MONTH_DIMENSION = "symbol", "month"
+PARTITION_TAG = "dagster/partition"
 RANGE_START_TAG, RANGE_END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 symbols_partitions = dg.StaticPartitionsDefinition([path_symbol(symbol) for symbol in load_settings().symbols])
@@ -30,6 +31,21 @@ def slices_of(keys: Iterable[str]) -> list[Slice]:
     return [
         Slice(symbol, month_start_ms(min(selected)), month_end_ms(max(selected))) for symbol, selected in months.items()
     ]
+
+
+def keys_of_run(tags: Mapping[str, str]) -> Sequence[str]:
+    """Partition keys that a run selects by its tags; empty for a run without a selection.
+
+    For checks, which see no partitions of their own: a partitioned check would be recorded for one partition only,
+    and stay "planned" for ever on the others of a single-run backfill (Dagster 1.13).
+    """
+    if PARTITION_TAG in tags:
+        return [tags[PARTITION_TAG]]
+    if RANGE_START_TAG in tags:
+        return symbol_months.get_partition_keys_in_range(
+            dg.PartitionKeyRange(tags[RANGE_START_TAG], tags[RANGE_END_TAG])
+        )
+    return ()
 
 
 def month_start_ms(month: str) -> int:

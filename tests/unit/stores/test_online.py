@@ -143,6 +143,19 @@ def test_a_closed_store_can_be_used_again(store: SqliteOnlineStore) -> None:
     store.close()
 
 
+def test_a_reader_notices_that_the_file_was_deleted_and_written_anew(store: SqliteOnlineStore, tmp_path: Path) -> None:
+    store.put([vector(ts_ms=1_000)])
+    assert store.get("BTC/USDT") == vector(ts_ms=1_000)
+    files = [path for path in tmp_path.iterdir() if path.name.startswith("online")]
+    for path in files:
+        path.rename(path.with_name(f"old-{path.name}"))
+    writer = SqliteOnlineStore(tmp_path / "online.sqlite")
+    writer.put([vector(ts_ms=5_000)])
+    writer.close()
+
+    assert store.get("BTC/USDT") == vector(ts_ms=5_000)
+
+
 def test_a_file_that_is_no_database_is_named_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "online.sqlite"
     path.write_bytes(b"not a database at all" * 100)

@@ -1,0 +1,105 @@
+"""What a person sees who gives the command something it cannot use: one message, exit code 1, no traceback."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from levibot_core.errors import HomeBusyError
+from levibot_core.stores.paths import Home
+from levibot_pipelines.cli.main import main
+from levibot_pipelines.runner import lifecycle_lock
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "no data here"
+    folder.mkdir()
+    return folder
+
+
+def _fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["levibot", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+    return " ".join(shown.err.split())
+
+
+@pytest.mark.parametrize(
+    ("environment", "mentioned"),
+    [
+        ({"LEVIBOT_SOURCE": "coinbase"}, "LEVIBOT_SOURCE: Input should be 'auto', 'exchange'"),
+        ({"LEVIBOT_SYMBOLS": "BTC"}, "Expected a symbol such as BTC/USDT"),
+        ({"LEVIBOT_SOURCE": "recorded"}, "expected LEVIBOT_MARKET_DATA to name a folder"),
+        ({"LEVIBOT_SOURCE": "recorded", "LEVIBOT_MARKET_DATA": "{empty}"}, "no data here"),
+        ({"LEVIBOT_SOURCE": "recorded", "LEVIBOT_MARKET_DATA": "{empty}/missing"}, "missing"),
+        ({"LEVIBOT_SOURCE": "simulated", "LEVIBOT_SYMBOLS": "NOPE/USDT"}, "NOPE/USDT"),
+        (
+            {"LEVIBOT_SOURCE": "exchange", "LEVIBOT_EXCHANGES": "binance", "LEVIBOT_EXCHANGE_BASE_URL": "{closed}"},
+            "Expected an answer from an exchange",
+        ),
+    ],
+)
+def test_a_demo_that_cannot_start_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    empty_folder: Path,
+    environment: dict[str, str],
+    mentioned: str,
+) -> None:
+    monkeypatch.delenv("LEVIBOT_MARKET_DATA", raising=False)
+    monkeypatch.setenv("LEVIBOT_HOME", str(tmp_path / "home"))
+    for name, value in environment.items():
+        # Port 9 (discard) is closed on any machine that does not run that service of old.
+        monkeypatch.setenv(name, value.format(empty=empty_folder, closed="http://127.0.0.1:9"))
+
+    assert mentioned in _fails(monkeypatch, capsys, "demo")
+
+
+def test_a_home_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("LEVIBOT_HOME", str(tmp_path / "file"))
+
+    assert "set LEVIBOT_HOME" in _fails(monkeypatch, capsys, "status")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentioned"),
+    [
+        (("predict", "BTCUSDT"), "Run `make demo`"),
+        (("predict", "what?"), "Expected a symbol"),
+        (("quality",), "nothing was ingested yet"),
+        (("drift",), "Run `levibot run`"),
+        (("backtest", "show", "9"), "levibot backtest list"),
+        (("features", "show", "nonsense"), "levibot features list"),
+    ],
+)
+def test_a_question_about_what_is_not_there_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    mentioned: str,
+) -> None:
+    monkeypatch.setenv("LEVIBOT_HOME", str(tmp_path / "home"))
+
+    assert mentioned in _fails(monkeypatch, capsys, *arguments)
+
+
+def test_a_second_run_in_one_home_is_refused_or_waits_and_says_for_whom(home: Home) -> None:
+    said: list[str] = []
+    with (
+        lifecycle_lock(home, wait=False, on_wait=said.append),
+        pytest.raises(HomeBusyError, match="is already working in"),
+        lifecycle_lock(home, wait=False, on_wait=said.append),
+    ):
+        pytest.fail("the second run must not get in")
+    with lifecycle_lock(home, wait=True, on_wait=said.append):
+        assert said == []

@@ -1,0 +1,168 @@
+"""The whole lifecycle through the command, as a person runs it: killed in the middle, again, and once more."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from levibot_core.stores.paths import Home
+
+_ROOT = Path(__file__).resolve().parents[2]
+_COMMAND = [sys.executable, "-m", "levibot_pipelines.cli"]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("LEVIBOT_")},
+        "LEVIBOT_HOME": str(home),
+        "LEVIBOT_SOURCE": "simulated",
+        "LEVIBOT_DAYS": "20",
+        # A strong edge, so that twenty days are enough to see it beyond chance.
+        "LEVIBOT_SIMULATED_EDGE": "0.3",
+        "LEVIBOT_THREADS": "1",
+    }
+
+
+def _levibot(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*_COMMAND, *arguments], cwd=_ROOT, env=_environment(home), capture_output=True, text=True, check=False
+    )
+
+
+def _json(answer: subprocess.CompletedProcess[str]) -> Any:
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return json.loads(answer.stdout)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What three demos in one home came to; the first was killed while it tuned."""
+
+    home: Home
+    killed_with: int
+    left_open: Mapping[str, int]
+    first: dict[str, Any]
+    rows_after_first: int
+    second: dict[str, Any]
+
+
+def _kill_while_tuning(home: Path) -> int:
+    with (home / "killed.log").open("wb") as log:
+        process = subprocess.Popen([*_COMMAND, "demo"], cwd=_ROOT, env=_environment(home), stdout=log, stderr=log)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if "trial 3/20" in (home / "killed.log").read_text("utf-8", errors="replace"):
+            process.send_signal(signal.SIGKILL)
+        time.sleep(0.02)
+    process.kill()
+    return process.wait()
+
+
+def _open_runs(home: Home) -> dict[str, int]:
+    import sqlite3
+
+    with sqlite3.connect(home.mlflow / "mlflow.db") as mlflow:
+        open_in_mlflow = mlflow.execute("select count(*) from runs where status = 'RUNNING'").fetchone()[0]
+    mlflow.close()
+    with sqlite3.connect(home.dagster / "history" / "runs.db") as dagster:
+        open_in_dagster = dagster.execute("select count(*) from runs where status = 'STARTED'").fetchone()[0]
+    dagster.close()
+    return {"mlflow": open_in_mlflow, "dagster": open_in_dagster}
+
+
+def _lake_rows(home: Home) -> int:
+    candles = pl.concat([pl.read_parquet(path) for path in home.lake.glob("candles/**/part.parquet")])
+    assert candles.select("symbol", "ts", "revision").is_unique().all()
+    return candles.height
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """A home in a folder with spaces in its name."""
+    home = Home.at(tmp_path_factory.mktemp("life cycle") / "my home").create()
+    killed_with = _kill_while_tuning(home.root)
+    left_open = _open_runs(home)
+    first = _json(_levibot(home.root, "demo", "--json"))
+    rows = _lake_rows(home)
+    return Story(home, killed_with, left_open, first, rows, _json(_levibot(home.root, "demo", "--json")))
+
+
+def test_a_killed_run_leaves_open_runs_and_the_next_one_closes_them(story: Story) -> None:
+    assert story.killed_with == -signal.SIGKILL
+    assert story.left_open == {"mlflow": 1, "dagster": 1}
+    assert _open_runs(story.home) == {"mlflow": 0, "dagster": 0}
+
+
+def test_the_killed_study_is_resumed(story: Story) -> None:
+    card = json.loads((story.home.reports / "model_cards" / "v2.json").read_text("utf-8"))
+
+    assert card["tuning"]["resumed"] >= 2
+    assert card["tuning"]["trials"] == 20
+
+
+def test_a_market_with_an_edge_sees_a_promotion_that_is_never_tradable(story: Story) -> None:
+    champion = story.first["champion"]
+
+    assert story.first["verdict"] == "promoted"
+    assert all(gate["passed"] for gate in story.first["gates"])
+    assert (champion["version"], champion["family"], champion["tradable"]) == (2, "lightgbm", False)
+    assert any("simulated" in reason for reason in champion["reasons"])
+    assert story.first["prediction"]["tradable"] is False
+    assert story.first["prediction"]["model_version"] == 2
+
+
+def test_the_summary_names_files_that_are_there(story: Story) -> None:
+    assert [path for path in story.first["files"].values() if not Path(path).exists()] == []
+
+
+def test_a_second_demo_adds_no_duplicates_and_refuses_a_model_that_is_no_better(story: Story) -> None:
+    failed = {gate["gate"] for gate in story.second["gates"] if not gate["passed"]}
+
+    # Bars that closed in between are new; none is there twice (checked while counting).
+    assert 0 <= _lake_rows(story.home) - story.rows_after_first <= 3 * 3
+    assert story.second["verdict"] == "refused"
+    assert failed == {"beats_champion"}
+    assert story.second["champion"]["version"] == 2
+    assert story.second["challenger"]["version"] == 3
+
+
+def test_commands_show_what_happened_as_json_and_as_tables(story: Story) -> None:
+    status = _json(_levibot(story.home.root, "status", "--json"))
+    models = _json(_levibot(story.home.root, "models", "list", "--json"))
+    backtest = _json(_levibot(story.home.root, "backtest", "show", "2", "--json"))
+    table = _levibot(story.home.root, "models", "list")
+
+    assert {"source", "champion", "challenger", "rows"} <= set(status)
+    assert [(model["version"], model["aliases"]) for model in models] == [
+        (3, ["challenger"]),
+        (2, ["champion"]),
+        (1, ["previous"]),
+    ]
+    assert backtest["metrics"]["strategy"]["trades"] == len(backtest["trades"])
+    assert table.returncode == 0
+    assert "levibot-5m-h12" in table.stdout
+
+
+def test_a_corrupt_lake_file_stops_the_run_with_its_name_and_loses_nothing(story: Story) -> None:
+    victim = sorted(story.home.lake.glob("candles/**/part.parquet"))[-1]
+    content = victim.read_bytes()
+    victim.write_bytes(content[: len(content) // 2])
+    try:
+        answer = _levibot(story.home.root, "demo")
+    finally:
+        victim.write_bytes(content)
+
+    assert answer.returncode == 1
+    assert victim.name in answer.stderr.replace("\n", "")
+    assert "Move the file away" in " ".join(answer.stderr.split())
+    assert "Traceback" not in answer.stderr
+    assert _json(_levibot(story.home.root, "status", "--json"))["champion"]["version"] == 2
