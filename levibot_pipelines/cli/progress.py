@@ -15,6 +15,10 @@ from levibot_pipelines.cli.output import messages
 from levibot_pipelines.runner import GATES_STEP, Progress
 
 
+# Longer ones (dbt's, say) are for the event log, not for a line that is redrawn.
+_LONGEST_MESSAGE = 80
+
+
 class ProgressView:
     """Shows the events of one run. A context manager, so that the terminal is restored whatever happens."""
 
@@ -46,7 +50,7 @@ class ProgressView:
             self._bar.update(self._waiting, visible=False)
             self._began[progress.step] = time.monotonic()
             self._tasks[progress.step] = self._bar.add_task(title)
-        elif progress.kind == "said" and progress.step in self._tasks:
+        elif progress.kind == "said" and progress.step in self._tasks and len(progress.message) <= _LONGEST_MESSAGE:
             self._bar.update(self._tasks[progress.step], description=f"{title}: {escape(progress.message)}")
             if not messages.is_terminal:
                 messages.print(f"    {title}: {progress.message}", highlight=False, soft_wrap=True, markup=False)
