@@ -14,7 +14,6 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from levibot_pipelines.cli.output import messages
 from levibot_pipelines.runner import GATES_STEP, Progress
 
-
 # Longer ones (dbt's, say) are for the event log, not for a line that is redrawn.
 _LONGEST_MESSAGE = 80
 
