@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from levibot_core.backtest.metrics import BacktestSummary
 
+from levibot_core.backtest.metrics import BacktestSummary
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity, BundleManifest
 from levibot_core.models.candidate import BUNDLE, CalibratedCandidate, Candidate

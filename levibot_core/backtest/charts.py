@@ -8,18 +8,23 @@ from io import StringIO
 import numpy as np
 import polars as pl
 from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from levibot_core.backtest.engine import BacktestResult
 from levibot_core.models.plot_style import ACCENT, BAD, GOOD, INK, MUTED, PRIMARY, add_legend, dress, new_figure
 
 _LONGEST_SERIES = 1500
+# Inches. Narrow enough that the text is still read on a phone.
+_WIDTH = 7.5
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def equity_svg(result: BacktestResult) -> str:
     """Equity of the strategy and of buying and holding, both starting at 100."""
-    figure = new_figure(9, 3.4)
+    figure = new_figure(_WIDTH, 2.9)
     axes = figure.subplots()
     for account, name, colour in (
         (result.buy_and_hold, "buy and hold", MUTED),
@@ -31,18 +36,20 @@ def equity_svg(result: BacktestResult) -> str:
         )
     axes.axhline(100, color=INK, linewidth=0.8, linestyle=":")
     dress(axes, "Equity after costs", y_label="start = 100")
+    _date_axis(axes)
     add_legend(axes)
     return _svg(figure, "equity")
 
 
 def drawdown_svg(result: BacktestResult) -> str:
     """How far each account was below its highest equity so far, percent."""
-    figure = new_figure(9, 2.4)
+    figure = new_figure(_WIDTH, 2.1)
     axes = figure.subplots()
     holding, strategy = _thinned(result.buy_and_hold.equity), _thinned(result.strategy.equity)
     axes.plot(holding["ts"].to_numpy(), holding["drawdown"] * 100, color=MUTED, linewidth=1, label="buy and hold")
     axes.fill_between(strategy["ts"].to_numpy(), strategy["drawdown"] * 100, 0, color=BAD, alpha=0.35, label="strategy")
     dress(axes, "Below the highest equity", y_label="percent")
+    _date_axis(axes)
     add_legend(axes)
     return _svg(figure, "drawdown")
 
@@ -55,11 +62,13 @@ def monthly_svg(result: BacktestResult) -> str:
     for year, month, value in months.iter_rows():
         cells[years.index(year), month - 1] = value * 100
     limit = max(float(np.nanmax(np.abs(cells))), 0.1)
-    figure = new_figure(9, 1.1 + 0.5 * len(years))
+    figure = new_figure(_WIDTH, 0.9 + 0.45 * len(years))
     axes = figure.subplots()
-    axes.imshow(cells, cmap="RdYlGn", vmin=-limit, vmax=limit, aspect="auto", alpha=0.75)
+    axes.imshow(cells, cmap="RdYlGn", vmin=-limit, vmax=limit, aspect="auto")
     for row, column in zip(*np.nonzero(~np.isnan(cells)), strict=True):
-        axes.text(column, row, f"{cells[row, column]:+.1f}", ha="center", va="center", fontsize=9, color=INK)
+        value = float(cells[row, column])
+        colour = "white" if abs(value) > 0.7 * limit else INK
+        axes.text(float(column), float(row), f"{value:+z.1f}", ha="center", va="center", fontsize=9, color=colour)
     dress(axes, "Return per month, percent")
     axes.set_xticks(range(12), _MONTHS)
     axes.set_yticks(range(len(years)), [str(year) for year in years])
@@ -70,7 +79,7 @@ def monthly_svg(result: BacktestResult) -> str:
 def trades_svg(result: BacktestResult) -> str:
     """How the net returns of trades are distributed, percent of their notional."""
     returns = (result.strategy.trades["return"] * 100).to_numpy()
-    figure = new_figure(9, 2.8)
+    figure = new_figure(_WIDTH, 2.4)
     axes = figure.subplots()
     edges = np.histogram_bin_edges(returns, bins=min(40, max(10, returns.size // 5)))
     _, _, bars = axes.hist(returns, bins=edges.tolist(), color=GOOD)
@@ -104,6 +113,13 @@ def monthly_returns(result: BacktestResult) -> pl.DataFrame:
     )
 
 
+def _date_axis(axes: Axes) -> None:
+    """Few and short dates, so that neighbours do not overlap; UTC."""
+    locator = AutoDateLocator(maxticks=8)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
 def _thinned(equity: pl.DataFrame) -> pl.DataFrame:
     """At most so many points that a screen shows them all; the last one always."""
     step = max(1, equity.height // _LONGEST_SERIES)
@@ -114,6 +130,6 @@ def _svg(figure: Figure, name: str) -> str:
     buffer = StringIO()
     # Text as text, in the reader's own font; ids from the name, so that two pictures on one page do not clash.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor="none")
+        figure.savefig(buffer, format="svg", metadata=_NO_METADATA, facecolor="none")
     text = buffer.getvalue()
     return text[text.index("<svg") :]

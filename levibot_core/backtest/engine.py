@@ -4,12 +4,13 @@ A forecast made at the close of a bar is traded at the open of the next bar ther
 What the result is worth is computed in `levibot_core.backtest.metrics`, drawn in `.report`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from levibot_core.errors import DataQualityError
 from levibot_core.market.timeframe import Timeframe
@@ -17,6 +18,7 @@ from levibot_core.schemas import TIMESTAMP
 
 Side = Literal[-1, 0, 1]
 Signal = Callable[[str, int], Side]
+Curve = Sequence[tuple[int, float, float, float | None]]
 
 
 class BacktestParameters(BaseModel):
@@ -31,6 +33,12 @@ class BacktestParameters(BaseModel):
     equity_fraction: float = Field(0.10, gt=0, le=1, description="Equity put into each trade")
     initial_equity: float = Field(10_000.0, gt=0, description="Quote currency")
 
+    @model_validator(mode="after")
+    def _leave_a_band_between(self) -> Self:
+        if self.short_threshold >= self.long_threshold:
+            raise ValueError(f"expected short below long threshold, was {self.short_threshold}, {self.long_threshold}")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -38,7 +46,8 @@ class Account:
 
     Attributes:
         equity: One row per bar: `ts` (its close, UTC), `equity`, `cash` (quote currency), `exposure` (gross position
-            over equity) and `drawdown` (below the highest equity so far, 0 or negative, fraction).
+            over equity, null while that is not positive) and `drawdown` (below the highest equity so far, 0 or
+            negative, fraction).
         trades: One row per round trip, by exit: `symbol`, `side` (long or short), `entry_ts`, `entry_price`,
             `exit_ts`, `exit_price` (UTC, quote currency, after slippage), `quantity` (base currency), `notional`,
             `gross_pnl` (at the bars' own prices), `fees`, `slippage_cost`, `net_pnl` (quote currency), `return`
@@ -69,21 +78,25 @@ def run_backtest(
     target differs from the position, the position is closed and the target opened at the next bar's open: never at
     the bar that made the signal; after a gap, at the first bar there is. A position is 10 % of the equity at its
     decision and is not resized. What is open at the end is closed at the last close, at the same costs.
+    An account without equity left closes what is open and takes no side.
 
     Args:
         candles: `symbol`, `ts` (open time), `open`, `close`; one row per symbol and bar of the window to trade.
-        predictions: `symbol`, `ts` (open time of the bar at whose close it is known), `prob_up`.
+        predictions: `symbol`, `ts` (open time of the bar at whose close it is known), `prob_up`; null or NaN is no
+            forecast, and rows outside the window are ignored.
         timeframe: Length of a bar.
         parameters: Thresholds, costs and sizes.
 
     Raises:
-        DataQualityError: there are no candles, or a symbol and time is there twice.
+        DataQualityError: there are no candles, a price is not a positive number, or a symbol and time is there
+            twice, among the candles or the predictions.
     """
     market = _Market.of(candles, timeframe)
-    forecasts = {
-        (symbol, ts): probability
-        for symbol, ts, probability in predictions.select("symbol", pl.col("ts").dt.epoch("ms"), "prob_up").iter_rows()
-    }
+    forecasts: dict[tuple[str, int], float | None] = {}
+    for symbol, ts, probability in predictions.select("symbol", pl.col("ts").dt.epoch("ms"), "prob_up").iter_rows():
+        if (symbol, ts) in forecasts:
+            raise DataQualityError(f"Expected one prediction per symbol and time, was two of {symbol} at {ts}.")
+        forecasts[symbol, ts] = probability
 
     def by_forecast(symbol: str, ts: int) -> Side:
         probability = forecasts.get((symbol, ts))
@@ -93,14 +106,12 @@ def run_backtest(
             return 1
         return -1 if probability <= parameters.short_threshold else 0
 
-    # An equal share of the money, the fee included.
+    # An equal share of the money at the start, the fee included, also for a symbol that comes later.
     equal_share = 1.0 / len(market.symbols) / (1.0 + parameters.taker_fee)
-    holding = parameters.model_copy(
-        update={"equity_fraction": equal_share, "initial_equity": parameters.initial_equity}
-    )
+    holding = parameters.model_copy(update={"equity_fraction": equal_share})
     return BacktestResult(
-        strategy=_simulate(market, by_forecast, parameters),
-        buy_and_hold=_simulate(market, lambda _symbol, _ts: 1, holding),
+        strategy=_simulate(market, by_forecast, parameters, lambda equity: equity),
+        buy_and_hold=_simulate(market, lambda _symbol, _ts: 1, holding, lambda _equity: parameters.initial_equity),
         parameters=parameters,
         timeframe=timeframe,
         symbols=market.symbols,
@@ -131,6 +142,10 @@ class _Market:
             at_once = bars.setdefault(ts, {})
             if symbol in at_once:
                 raise DataQualityError(f"Expected one candle per symbol and time, was two of {symbol} at {ts}.")
+            if not (_is_price(opened) and _is_price(closed)):
+                raise DataQualityError(
+                    f"Expected positive prices, was {opened} and {closed} of {symbol} at {ts}. Check the candles."
+                )
             at_once[symbol] = _Bar(opened, closed)
         return cls(bars, tuple(sorted(candles["symbol"].unique())), timeframe.milliseconds)
 
@@ -150,8 +165,8 @@ class _Position:
 @dataclass(frozen=True, slots=True)
 class _Order:
     side: Side
-    equity: float
-    """At the decision; sizes the position."""
+    money: float
+    """Of which the position takes its fraction; set at the decision."""
 
 
 @dataclass(slots=True)
@@ -186,7 +201,7 @@ class _State:
             self.close(symbol, price, ts)
         if order.side:
             fill_price = price * (1.0 + order.side * self.parameters.slippage)
-            notional = self.parameters.equity_fraction * order.equity
+            notional = self.parameters.equity_fraction * order.money
             quantity, fee = notional / fill_price, notional * self.parameters.taker_fee
             self.cash -= order.side * notional + fee
             self.positions[symbol] = _Position(order.side, quantity, price, fill_price, fee, ts)
@@ -242,10 +257,17 @@ _TRADES = pl.Schema(
 )
 
 
-def _simulate(market: _Market, signal: Signal, parameters: BacktestParameters) -> Account:
+def _is_price(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value > 0
+
+
+def _simulate(
+    market: _Market, signal: Signal, parameters: BacktestParameters, sized_on: Callable[[float], float]
+) -> Account:
+    """Run one account; `sized_on` gives, from the equity at a decision, the money a position takes its fraction of."""
     state = _State(parameters, cash=parameters.initial_equity)
     orders: dict[str, _Order] = {}
-    curve: list[tuple[int, float, float, float]] = []
+    curve: list[tuple[int, float, float, float | None]] = []
     for ts, bars in market.bars.items():
         for symbol, bar in bars.items():
             order = orders.pop(symbol, None)
@@ -254,9 +276,10 @@ def _simulate(market: _Market, signal: Signal, parameters: BacktestParameters) -
             state.closes[symbol] = bar.close
             if symbol in state.positions:
                 state.positions[symbol].bars_held += 1
+        equity = state.equity
         for symbol in bars:
-            orders[symbol] = _Order(signal(symbol, ts), state.equity)
-        curve.append((ts + market.step_ms, state.equity, state.cash, state.gross / state.equity))
+            orders[symbol] = _Order(signal(symbol, ts) if equity > 0 else 0, sized_on(equity))
+        curve.append((ts + market.step_ms, equity, state.cash, state.gross / equity if equity > 0 else None))
     end = curve[-1][0]
     for symbol in tuple(state.positions):
         state.close(symbol, state.closes[symbol], end)
@@ -264,7 +287,7 @@ def _simulate(market: _Market, signal: Signal, parameters: BacktestParameters) -
     return Account(_equity_frame(curve, parameters), _trades_frame(state.trades))
 
 
-def _equity_frame(curve: Sequence[tuple[int, float, float, float]], parameters: BacktestParameters) -> pl.DataFrame:
+def _equity_frame(curve: Curve, parameters: BacktestParameters) -> pl.DataFrame:
     frame = pl.DataFrame(
         curve, schema={"ts": pl.Int64, "equity": pl.Float64, "cash": pl.Float64, "exposure": pl.Float64}, orient="row"
     )

@@ -26,7 +26,7 @@ class AccountMetrics(BaseModel):
     max_drawdown: float = Field(description="Deepest fall below the highest equity so far, 0 or negative")
     max_drawdown_days: float = Field(description="Longest time below the highest equity so far")
     calmar: float | None = Field(description="Annualised return over the depth of the maximum drawdown")
-    turnover: float = Field(description="Notional of all fills over mean equity")
+    turnover: float | None = Field(description="Notional of all fills over mean equity; None if not positive")
     hit_rate: float | None = Field(description="Share of trades with a gain")
     profit_factor: float | None = Field(description="Sum of gains over sum of losses")
     var_95_bar: float = Field(description="Loss that 95 % of bars stay below, historical; positive is a loss")
@@ -62,7 +62,7 @@ def backtest_metrics(result: BacktestResult) -> BacktestSummary:
 def account_metrics(account: Account, timeframe: Timeframe, initial_equity: float) -> AccountMetrics:
     """The figures of one account that began with `initial_equity` (quote currency)."""
     equity = account.equity["equity"].to_numpy()
-    returns = np.diff(equity, prepend=initial_equity) / np.concatenate([[initial_equity], equity[:-1]])
+    returns = _returns(equity, initial_equity)
     per_year = timeframe.bars_per_year
     total = float(equity[-1] / initial_equity - 1.0)
     annualised = _annualised(total, per_year / returns.size)
@@ -83,7 +83,7 @@ def account_metrics(account: Account, timeframe: Timeframe, initial_equity: floa
         max_drawdown=drawdown,
         max_drawdown_days=_longest_below(account.equity, timeframe),
         calmar=_ratio(annualised, -drawdown) if annualised is not None else None,
-        turnover=traded / float(equity.mean()),
+        turnover=_ratio(traded, float(equity.mean())),
         hit_rate=float((net > 0).mean()) if net.size else None,
         profit_factor=_ratio(gains, losses),
         var_95_bar=_value_at_risk(returns),
@@ -131,8 +131,16 @@ def _ratio(value: float, by: float, times: float = 1.0) -> float | None:
     return value / by * times if by > 1e-15 else None
 
 
+def _returns(equity: np.ndarray, initial_equity: float) -> np.ndarray:
+    """Return of each step, fraction; 0 where nothing was left to earn on."""
+    before = np.concatenate([[initial_equity], equity[:-1]])
+    returns = np.zeros_like(before)
+    np.divide(equity - before, before, out=returns, where=before > 0)
+    return returns
+
+
 def _value_at_risk(returns: np.ndarray) -> float:
-    return float(-np.quantile(returns, 0.05))
+    return float(-np.quantile(returns, 0.05)) + 0.0  # no minus before a zero
 
 
 def _daily_value_at_risk(equity: pl.DataFrame, initial_equity: float) -> float | None:
@@ -142,7 +150,7 @@ def _daily_value_at_risk(equity: pl.DataFrame, initial_equity: float) -> float |
     closes = equity.group_by(day.alias("day"), maintain_order=True).agg(pl.col("equity").last())["equity"].to_numpy()
     if closes.size < 20:
         return None
-    return _value_at_risk(np.diff(closes, prepend=initial_equity) / np.concatenate([[initial_equity], closes[:-1]]))
+    return _value_at_risk(_returns(closes, initial_equity))
 
 
 def _longest_below(equity: pl.DataFrame, timeframe: Timeframe) -> float:

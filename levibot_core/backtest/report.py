@@ -117,12 +117,12 @@ def _by_symbol(trades: pl.DataFrame) -> pl.DataFrame:
 
 
 def _percent(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:+.{digits}%}"  # noqa: RUF001 - a dash for people
+    return "–" if value is None else f"{value:+z.{digits}%}"  # noqa: RUF001 - a dash for people
 
 
 def _share(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:.{digits}%}"  # noqa: RUF001 - a dash for people
+    return "–" if value is None else f"{value:z.{digits}%}"  # noqa: RUF001 - a dash for people
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"  # noqa: RUF001 - a dash for people
+    return "–" if value is None else f"{value:z,.{digits}f}"  # noqa: RUF001 - a dash for people

@@ -15,6 +15,8 @@ import polars as pl
 import pytest
 
 from levibot_core.stores.paths import Home
+from levibot_pipelines.cli.main import main
+from levibot_pipelines.registry import CHAMPION, ModelRegistry
 
 _ROOT = Path(__file__).resolve().parents[2]
 _COMMAND = [sys.executable, "-m", "levibot_pipelines.cli"]
@@ -135,11 +137,21 @@ def test_a_second_demo_adds_no_duplicates_and_refuses_a_model_that_is_no_better(
     assert story.second["challenger"]["version"] == 3
 
 
-def test_commands_show_what_happened_as_json_and_as_tables(story: Story) -> None:
-    status = _json(_levibot(story.home.root, "status", "--json"))
-    models = _json(_levibot(story.home.root, "models", "list", "--json"))
-    backtest = _json(_levibot(story.home.root, "backtest", "show", "2", "--json"))
-    table = _levibot(story.home.root, "models", "list")
+def test_commands_show_what_happened_as_json_and_as_tables(
+    story: Story, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in _environment(story.home.root).items():
+        monkeypatch.setenv(name, value)
+
+    def shown(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["levibot", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    status, models = json.loads(shown("status", "--json")), json.loads(shown("models", "list", "--json"))
+    backtest = json.loads(shown("backtest", "show", "2", "--json"))
 
     assert {"source", "champion", "challenger", "rows"} <= set(status)
     assert [(model["version"], model["aliases"]) for model in models] == [
@@ -148,8 +160,15 @@ def test_commands_show_what_happened_as_json_and_as_tables(story: Story) -> None
         (1, ["previous"]),
     ]
     assert backtest["metrics"]["strategy"]["trades"] == len(backtest["trades"])
-    assert table.returncode == 0
-    assert "levibot-5m-h12" in table.stdout
+    for arguments in (
+        ["status"],
+        ["models", "list"],
+        ["backtest", "list"],
+        ["drift"],
+        ["quality"],
+        ["features", "list"],
+    ):
+        assert shown(*arguments).strip()
 
 
 def test_a_corrupt_lake_file_stops_the_run_with_its_name_and_loses_nothing(story: Story) -> None:
@@ -165,4 +184,7 @@ def test_a_corrupt_lake_file_stops_the_run_with_its_name_and_loses_nothing(story
     assert victim.name in answer.stderr.replace("\n", "")
     assert "Move the file away" in " ".join(answer.stderr.split())
     assert "Traceback" not in answer.stderr
-    assert _json(_levibot(story.home.root, "status", "--json"))["champion"]["version"] == 2
+    registry = ModelRegistry(story.home, story.first["champion"]["name"])
+    champion = registry.by_alias(CHAMPION)
+    assert champion is not None
+    assert champion.version == 2

@@ -2,10 +2,10 @@
 
 import dagster as dg
 import polars as pl
+
 from levibot_core.backtest.engine import BacktestParameters, run_backtest
 from levibot_core.backtest.metrics import backtest_metrics, reasons_against_trading
 from levibot_core.backtest.report import ReportContext, write_html_report, write_json_report
-
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.candidate import BUNDLE
 from levibot_core.validation.comparison import predict_rows

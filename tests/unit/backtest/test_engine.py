@@ -4,8 +4,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from levibot_core.backtest.engine import BacktestParameters, BacktestResult, run_backtest
+from levibot_core.backtest.engine import Account, BacktestParameters, BacktestResult, run_backtest
 from levibot_core.errors import DataQualityError
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TIMESTAMP
@@ -114,6 +115,58 @@ def test_buying_and_holding_buys_once_per_symbol_at_the_first_fill() -> None:
     assert result.buy_and_hold.equity["equity"][-1] == pytest.approx(15_000)
 
 
+def test_holding_borrows_nothing_for_a_symbol_that_comes_late() -> None:
+    early = _candles([(0, 100, 100), (1, 100, 200), (2, 200, 200), (3, 200, 200), (4, 200, 200)])
+    late = _candles([(2, 10, 10), (3, 10, 10), (4, 10, 10)], "ETH/USDT")
+
+    result = run_backtest(pl.concat([early, late]), _predictions({}), _FIVE_MINUTES, _FREE)
+
+    assert result.buy_and_hold.equity["cash"].to_list() == pytest.approx([10_000, 5_000, 5_000, 0, 15_000])
+
+
+def test_an_account_without_equity_takes_no_side() -> None:
+    everything = _FREE.model_copy(update={"equity_fraction": 1.0})
+    bars = [(0, 100, 100), (1, 100, 100), (2, 300, 300), (3, 300, 300), (4, 300, 200), (5, 200, 100)]
+
+    result = _run(bars, {0: 0.4, 1: 0.4, 2: 0.9, 3: 0.9, 4: 0.9}, everything)
+
+    assert result.strategy.trades["side"].to_list() == ["short"]
+    assert _bar_of(result, "exit_ts") == [3]
+    assert result.strategy.equity["equity"].to_list() == [10_000, 10_000, -10_000, -10_000, -10_000, -10_000]
+    assert result.strategy.equity["exposure"].to_list() == [0, 1, None, None, None, 0]
+
+
+def test_a_forecast_that_is_null_or_nan_or_outside_the_window_is_no_signal() -> None:
+    predictions = pl.concat([_predictions({-1: 0.9, 1: float("nan"), 99: 0.9}), _predictions({0: 0.9}, "SOL/USDT")])
+    missing = _predictions({0: 0.9}).with_columns(prob_up=pl.lit(None, pl.Float64))
+
+    result = run_backtest(
+        _candles([(bar, 100, 100) for bar in range(4)]), pl.concat([predictions, missing]), _FIVE_MINUTES, _FREE
+    )
+
+    assert result.strategy.trades.is_empty()
+
+
+def test_thresholds_without_a_band_between_are_refused() -> None:
+    with pytest.raises(ValidationError, match="expected short below long"):
+        BacktestParameters(long_threshold=0.4, short_threshold=0.6)
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_price_that_is_none_is_refused(price: float) -> None:
+    with pytest.raises(DataQualityError, match="positive prices"):
+        _run([(0, 1, 1), (1, price, 1)], {})
+    with pytest.raises(DataQualityError, match="positive prices"):
+        _run([(0, 1, 1), (1, 1, price)], {})
+
+
+def test_two_forecasts_for_one_bar_are_refused() -> None:
+    twice = pl.concat([_predictions({0: 0.9}), _predictions({0: 0.1})])
+
+    with pytest.raises(DataQualityError, match="one prediction per symbol and time"):
+        run_backtest(_candles([(0, 1, 1), (1, 1, 1)]), twice, _FIVE_MINUTES, _FREE)
+
+
 def test_no_candles_and_double_candles_are_refused() -> None:
     with pytest.raises(DataQualityError, match="was none"):
         _run([], {})
@@ -144,6 +197,56 @@ def test_money_is_neither_made_nor_lost_by_the_bookkeeping(series: list[tuple[fl
         assert parts.to_list() == pytest.approx(account.trades["net_pnl"].to_list(), abs=1e-6)
 
 
+def _books(account: Account, candles: pl.DataFrame, fee: float, symbol_closes: dict[str, float]) -> list[list[float]]:
+    """Cash and equity at every close, from the trades and the candles alone."""
+    books = []
+    for (ts,), bars in candles.sort("ts").group_by("ts", maintain_order=True):
+        symbol_closes |= dict(bars.select("symbol", "close").iter_rows())
+        last = ts == candles["ts"].max()
+        cash, held = 10_000.0, 0.0
+        for trade in account.trades.iter_rows(named=True):
+            side = 1 if trade["side"] == "long" else -1
+            if trade["entry_ts"] > ts:
+                continue
+            cash -= (side + fee) * trade["quantity"] * trade["entry_price"]
+            if trade["exit_ts"] <= ts or last:
+                cash += (side - fee) * trade["quantity"] * trade["exit_price"]
+            else:
+                held += side * trade["quantity"] * symbol_closes[trade["symbol"]]
+        books.append([cash, cash + held])
+    return books
+
+
+@given(_SERIES, _SERIES)
+@settings(deadline=None, max_examples=60)
+def test_cash_and_positions_are_the_equity_at_every_bar(
+    first: list[tuple[float, float, float, bool]], second: list[tuple[float, float, float, bool]]
+) -> None:
+    (bars, probabilities), (others, beliefs) = _market(first), _market(second)
+    candles = pl.concat([_candles(bars), _candles(others, "ETH/USDT")])
+    predictions = pl.concat([_predictions(probabilities), _predictions(beliefs, "ETH/USDT")])
+
+    result = run_backtest(candles, predictions, _FIVE_MINUTES, BacktestParameters())
+
+    for account in (result.strategy, result.buy_and_hold):
+        books = _books(account, candles, 0.0015, {})
+        assert account.equity["cash"].to_list() == pytest.approx([cash for cash, _ in books], abs=1e-6)
+        assert account.equity["equity"].to_list() == pytest.approx([equity for _, equity in books], abs=1e-6)
+
+
+@given(_SERIES, st.floats(0, 0.01), st.floats(0, 0.01), st.floats(0, 0.01), st.floats(0, 0.01))
+@settings(deadline=None, max_examples=100)
+def test_higher_costs_never_raise_the_final_equity(
+    series: list[tuple[float, float, float, bool]], fee: float, more_fee: float, slippage: float, more_slippage: float
+) -> None:
+    bars, probabilities = _market(series)
+
+    cheap = _run(bars, probabilities, BacktestParameters(taker_fee=fee, slippage=slippage))
+    dear = _run(bars, probabilities, BacktestParameters(taker_fee=fee + more_fee, slippage=slippage + more_slippage))
+
+    assert dear.strategy.equity["equity"][-1] <= cheap.strategy.equity["equity"][-1] + 1e-6
+
+
 @given(_SERIES)
 @settings(deadline=None, max_examples=100)
 def test_no_fill_comes_before_the_close_of_the_bar_that_asked_for_it(
@@ -169,7 +272,7 @@ def test_no_fill_comes_before_the_close_of_the_bar_that_asked_for_it(
 
 @given(_SERIES, st.integers(1, 39), _PRICES)
 @settings(deadline=None, max_examples=100)
-def test_the_future_changes_no_earlier_equity(
+def test_the_future_changes_no_earlier_fill_and_no_earlier_equity(
     series: list[tuple[float, float, float, bool]], cut: int, other: float
 ) -> None:
     bars, probabilities = _market(series)
@@ -177,6 +280,8 @@ def test_the_future_changes_no_earlier_equity(
 
     before, after = _run(bars, probabilities), _run(changed, probabilities)
 
+    earlier = pl.col("exit_ts").dt.epoch("ms") < _START + cut * _STEP
+    assert before.strategy.trades.filter(earlier).equals(after.strategy.trades.filter(earlier))
     # The last bar is left out: what is open is closed there.
     known = sum(1 for bar, _, _ in bars if bar < cut) - (cut >= len(series))
     assert before.strategy.equity["equity"][: max(0, known - 1)].equals(

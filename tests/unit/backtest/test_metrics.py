@@ -47,6 +47,53 @@ def test_figures_of_a_short_curve_are_those_computed_by_hand() -> None:
     assert figures.exposure == 0.5
 
 
+def test_figures_of_trades_are_those_computed_by_hand() -> None:
+    trades = pl.DataFrame(
+        {
+            "quantity": [1.0, 2.0, 1.0],
+            "entry_price": [10.0, 10.0, 20.0],
+            "exit_price": [14.0, 9.0, 20.0],
+            "gross_pnl": [4.0, -2.0, 0.0],
+            "fees": [0.5, 0.5, 0.5],
+            "slippage_cost": [0.5, 0.5, 0.5],
+            "net_pnl": [3.0, -3.0, -1.0],
+            "return": [0.3, -0.15, -0.05],
+        }
+    )
+
+    figures = account_metrics(_account([110.0, 90.0], trades), _DAY, 100.0)
+
+    filled = 24.0 + 38.0 + 40.0
+    assert figures.trades == 3
+    assert figures.hit_rate == pytest.approx(1 / 3)
+    assert figures.profit_factor == pytest.approx(3 / 4)
+    assert figures.turnover == pytest.approx(filled / 100.0)
+    assert figures.average_trade_return == pytest.approx(0.1 / 3)
+    assert (figures.gross_pnl, figures.fees_paid, figures.slippage_paid, figures.net_pnl) == (2.0, 1.5, 1.5, -1.0)
+    assert figures.break_even_cost_bps == pytest.approx(2.0 / filled * 1e4)
+
+
+def test_value_at_risk_is_the_loss_that_95_of_100_steps_stay_below() -> None:
+    # Falls of 1 to 21 %, each of which is equally likely: the 5 % quantile is the second deepest.
+    equity = [100.0]
+    for percent in range(1, 22):
+        equity.append(equity[-1] * (1 - percent / 100))
+
+    figures = account_metrics(_account(equity[1:]), _DAY, 100.0)
+
+    assert figures.var_95_bar == pytest.approx(0.20)
+    assert figures.var_95_day == pytest.approx(0.20)
+
+
+def test_a_ruined_account_has_figures() -> None:
+    figures = account_metrics(_account([100.0, 0.0, -20.0, -20.0]), _DAY, 100.0)
+
+    assert figures.total_return == pytest.approx(-1.2)
+    assert (figures.annualised_return, figures.calmar) == (None, None)
+    assert figures.max_drawdown == pytest.approx(-1.2)
+    assert account_metrics(_account([-20.0]), _DAY, 100.0).turnover is None
+
+
 def test_what_is_undefined_is_none_and_never_infinite() -> None:
     flat = account_metrics(_account([100.0, 100.0]), _DAY, 100.0)
     lost = account_metrics(_account([50.0, 0.0]), _DAY, 100.0)

@@ -48,11 +48,26 @@ def test_the_page_needs_nothing_from_outside_and_escapes_text(tmp_path: Path, re
     links = re.findall(r"(?:src|href)=[\"']([^\"'#]*)", page)
     assert [link for link in links if link and not link.startswith("data:")] == []
     assert "<script" not in page
+    assert "@import" not in page
+    assert {url for url in re.findall(r"https?://[^\"\s<]*", page) if not url.startswith("http://www.w3.org/")} == set()
     assert "&lt;a model&gt;" in page
     assert page.count("<svg") == (4 if result.strategy.trades.height else 3)
     assert "Jan" in page
     assert 'name="viewport"' in page
     assert len(page) < 1_500_000
+
+
+def test_the_page_shows_the_figures_and_no_minus_before_a_zero(tmp_path: Path, result: BacktestResult) -> None:
+    summary = backtest_metrics(result)
+
+    write_html_report(tmp_path / "report.html", result, summary, _CONTEXT)
+
+    page = (tmp_path / "report.html").read_text("utf-8")
+    for figure in (summary.strategy.total_return, summary.buy_and_hold.total_return):
+        assert f">{figure:+.2%}<" in page
+    assert f"<b>{summary.strategy.trades}</b>" in page
+    assert f">{summary.strategy.net_pnl:,.2f}<" in page
+    assert re.findall(r">-0\.?0*%?<", page) == []
 
 
 def test_the_same_result_gives_the_same_page(tmp_path: Path, result: BacktestResult) -> None:
