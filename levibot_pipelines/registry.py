@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _MODEL_SCRIPT = Path(__file__).resolve().parents[1] / "mlflow" / "models" / "levibot_bundle.py"
 _RUN_OWNER_TAG = "levibot.owner_pid"
-_TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+_ADDRESS_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +300,8 @@ class ModelRegistry:
         """Point MLflow's module-level API, which logging and downloading a model still need, at this home."""
         import mlflow
 
-        # MLflow would keep the address in the environment, where it outlives this home's turn.
-        before = os.environ.get(_TRACKING_VARIABLE)
+        # MLflow keeps the addresses in the environment, where they would outlive this home's turn.
+        before = {name: os.environ.get(name) for name in _ADDRESS_VARIABLES}
         mlflow.set_tracking_uri(self.tracking_uri)
         mlflow.set_registry_uri(self.tracking_uri)
         try:
@@ -309,8 +309,10 @@ class ModelRegistry:
         finally:
             mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
             mlflow.set_registry_uri(None)  # type: ignore[arg-type]
-            if before is not None:
-                os.environ[_TRACKING_VARIABLE] = before
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def _registered(item: "ModelVersion", aliases: Mapping[int, tuple[str, ...]]) -> RegisteredVersion:

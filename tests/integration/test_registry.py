@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,19 @@ def test_the_registered_model_loads_through_mlflow_itself(workspace: Workspace, 
     frame = pd.DataFrame([dict.fromkeys(workspace.feature_set.names, 0.1) | {"symbol": "ETH/USDT"}] * 2)
 
     assert list(model.predict(frame)) == pytest.approx([0.6, 0.6])
+
+
+def test_using_a_registry_leaves_no_address_behind(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////elsewhere.db")
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+
+    ensure_base_rate(workspace)
+
+    assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:////elsewhere.db"
+    assert "MLFLOW_REGISTRY_URI" not in os.environ
+    assert mlflow.get_registry_uri() == "sqlite:////elsewhere.db"
 
 
 def test_promotion_moves_previous_then_champion_and_leaves_an_audit_trail(
