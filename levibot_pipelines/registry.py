@@ -68,6 +68,29 @@ class RegisteredVersion:
         return list(json.loads(self.tags.get("gates", "[]")))
 
 
+def ensure_database(path: Path) -> None:
+    """Make MLflow's database when there is none, whole or not at all.
+
+    MLflow migrates a new file step by step and cannot go on from a half-made one, which a full disk or a killed
+    process would leave behind; so the steps are done beside the place and the file moved there last.
+
+    Raises:
+        HomeNotWritableError: the folder cannot be written.
+    """
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
+            made = Path(folder) / path.name
+            MlflowClient(f"sqlite:///{made}", f"sqlite:///{made}").search_experiments(max_results=1)
+            made.replace(path)
+    except OSError as error:
+        raise not_writable(path, error) from error
+
+
 class ModelRegistry:
     """Runs, versions and aliases of one registered model."""
 
@@ -85,6 +108,8 @@ class ModelRegistry:
         """An MLflow client on this home's store. The first one migrates a new database, which takes seconds."""
         from mlflow import MlflowClient  # Two seconds of import that most commands do not need.
 
+        if self.tracking_uri == self.home.tracking_uri:
+            ensure_database(self.home.mlflow_database)
         return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
     # Runs ------------------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from levibot_core import errors
-from levibot_core.errors import HomeBusyError
+from levibot_core.errors import HomeBusyError, HomeNotWritableError
 from levibot_core.stores.paths import Home
 from levibot_pipelines.instance import OWNER_TAG, close_abandoned_runs, prepare_instance
 from levibot_pipelines.workspace import Workspace
@@ -91,7 +92,13 @@ def run_job(workspace: Workspace, job_name: str, tags: Mapping[str, str], on_pro
     """Run a job to its end in this process, reporting progress from its event log.
 
     The caller holds `lifecycle_lock`.
+
+    Raises:
+        HomeBusyError: the Dagster daemon is working in this home.
+        HomeNotWritableError: the home's device is full or fails, now or in the middle of the run; what was finished
+            before stays, and the next run goes on from it.
     """
+    workspace.home.require_free_space()
     prepare_instance(workspace.home)
     # Imported late: loading Dagster and every definition takes seconds, and reads DAGSTER_HOME.
     warnings.filterwarnings("ignore", module="dagster")
@@ -99,7 +106,7 @@ def run_job(workspace: Workspace, job_name: str, tags: Mapping[str, str], on_pro
 
     from levibot_pipelines.definitions import defs
 
-    with dg.DagsterInstance.get() as instance:
+    with _storage_trouble_in_words(workspace.home), dg.DagsterInstance.get() as instance:
         close_abandoned_runs(instance)
         _refuse_when_busy(instance, workspace.home)
         run_id = str(uuid.uuid4())
@@ -122,6 +129,20 @@ def run_job(workspace: Workspace, job_name: str, tags: Mapping[str, str], on_pro
             stop.set()
             watcher.join()
     return _outcome(run_id, result)
+
+
+@contextmanager
+def _storage_trouble_in_words(home: Home) -> Iterator[None]:
+    """Dagster's own records are SQLite files in the home; what its driver says of a full disk helps nobody."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        home.require_free_space()
+        cause = getattr(error, "orig", None) or error
+        raise HomeNotWritableError(
+            f"Expected to write Dagster's records in {home.dagster}, but the database says: {cause}. Make sure that "
+            "the device works and has space, then run the command again: it goes on from what is finished."
+        ) from error
 
 
 def _refuse_when_busy(instance: "DagsterInstance", home: Home) -> None:
@@ -159,7 +180,10 @@ def _watch(instance: "DagsterInstance", run_id: str, on_progress: OnProgress, st
     cursor: str | None = None
     while True:
         last = stop.wait(_POLL_SECONDS)
-        connection = instance.get_records_for_run(run_id, cursor=cursor)
+        try:
+            connection = instance.get_records_for_run(run_id, cursor=cursor)
+        except SQLAlchemyError:
+            return  # The run itself meets the same trouble and reports it.
         for record in connection.records:
             progress = _progress(record.event_log_entry)
             if progress is not None:

@@ -5,6 +5,7 @@ Nothing here reads or writes data; `levibot_core.stores.lake` and its neighbours
 
 import errno
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 from levibot_core.errors import HomeNotWritableError
 from levibot_core.market.symbols import path_symbol
 from levibot_core.schemas import CANDLES, FEAR_GREED, FEATURES, FUNDING_RATES, Table
+
+WORKING_SPACE_BYTES = 256 << 20
+"""A lifecycle over 168 days of three symbols leaves 109 MB in a new home; temporary files come on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,14 @@ class Home:
         return self.root / "mlflow"
 
     @property
+    def mlflow_database(self) -> Path:
+        """The SQLite file of MLflow's runs and registry."""
+        return self.mlflow / "mlflow.db"
+
+    @property
     def tracking_uri(self) -> str:
         """MLflow's default tracking and registry address."""
-        return f"sqlite:///{self.mlflow / 'mlflow.db'}"
+        return f"sqlite:///{self.mlflow_database}"
 
     @property
     def dagster(self) -> Path:
@@ -108,6 +117,19 @@ class Home:
         except OSError as error:
             raise not_writable(self.root, error) from error
         return self
+
+    def require_free_space(self, needed_bytes: int = WORKING_SPACE_BYTES) -> None:
+        """Refuse to begin work that would not fit: databases that other libraries write do not fail in clear words.
+
+        Raises:
+            HomeNotWritableError: less than that is free on the home's device.
+        """
+        free = shutil.disk_usage(self.root).free
+        if free < needed_bytes:
+            raise HomeNotWritableError(
+                f"Expected {needed_bytes >> 20} MiB free on the device of {self.root}, was {free >> 20}; free some, or "
+                "set LEVIBOT_HOME to a folder on another device, then run the command again."
+            )
 
 
 def not_writable(path: Path, error: OSError) -> HomeNotWritableError:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from levibot_core.config import Settings, load_settings
-from levibot_core.errors import LevibotError
+from levibot_core.errors import HomeNotWritableError, LevibotError
 from levibot_pipelines.cli.output import JsonOption, messages, print_json
 from levibot_pipelines.cli.progress import ProgressView
 from levibot_pipelines.cli.summary import collect_summary, print_summary
@@ -78,6 +78,11 @@ def _announce(workspace: Workspace) -> None:
 
 def _failure(workspace: Workspace, outcome: RunOutcome) -> str:
     what = "\n".join(f"  {step}: {reason}" for step, reason in outcome.failures.items())
+    try:
+        workspace.home.require_free_space()
+    except HomeNotWritableError as full:
+        # The likely cause of whatever failed: SQLite calls a full disk an input/output error.
+        what += f"\n  {full}"
     return (
         f"The run failed; the champion is untouched and everything finished before stays.\n{what}\n"
         f"Details: `levibot up`, then the run {outcome.run_id[:8]} in the Dagster UI ({workspace.home.root})."

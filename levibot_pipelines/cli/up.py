@@ -26,6 +26,7 @@ def up(
     ports = Ports(dagster_port, mlflow_port, api_port)
     free_ports_or_refuse(ports)
     workspace = Workspace.open(settings)
+    workspace.home.require_free_space()
     prepare_instance(workspace.home)
     ensure_base_rate(workspace)
     root = Path(__file__).resolve().parents[2]

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from levibot_core.errors import HomeBusyError
+from levibot_core.config import load_settings
+from levibot_core.errors import HomeBusyError, HomeNotWritableError
 from levibot_core.stores.paths import Home
 from levibot_pipelines.cli.main import main
-from levibot_pipelines.runner import lifecycle_lock
+from levibot_pipelines.runner import LIFECYCLE, lifecycle_lock, run_job
+from levibot_pipelines.workspace import Workspace
 
 
 @pytest.fixture
@@ -103,3 +105,22 @@ def test_a_second_run_in_one_home_is_refused_or_waits_and_says_for_whom(home: Ho
         pytest.fail("the second run must not get in")
     with lifecycle_lock(home, wait=True, on_wait=said.append):
         assert said == []
+
+
+def test_a_run_is_refused_before_it_begins_when_the_device_has_too_little_space(tmp_path: Path) -> None:
+    home = Home.at(tmp_path).create()
+    with pytest.raises(HomeNotWritableError, match=r"Expected \d+ MiB free on the device of .*; free some"):
+        home.require_free_space(1 << 60)
+    home.require_free_space(1)
+
+
+def test_records_that_cannot_be_written_in_the_middle_of_a_run_are_told_in_words(
+    tmp_path: Path,
+) -> None:
+    workspace = Workspace(load_settings(home=tmp_path, source="simulated"), Home.at(tmp_path).create())
+    (workspace.home.dagster / "history").mkdir()
+    # A file that is no database stands for a device that failed: both are errors of the SQLite driver.
+    (workspace.home.dagster / "history" / "runs.db").write_bytes(b"not a database" * 100)
+
+    with pytest.raises(HomeNotWritableError, match=r"Expected to write Dagster's records in .* the database says"):
+        run_job(workspace, LIFECYCLE, {}, on_progress=lambda _: None)

@@ -1,5 +1,9 @@
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,7 @@ from levibot_core.config import load_settings
 from levibot_core.errors import RegistryError
 from levibot_core.stores.paths import Home
 from levibot_pipelines.registration import ensure_base_rate
-from levibot_pipelines.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry
+from levibot_pipelines.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry, ensure_database
 from levibot_pipelines.workspace import Workspace
 
 
@@ -128,3 +132,21 @@ def test_runs_of_dead_processes_are_closed_and_those_of_living_ones_left(registr
 
 def _audit_log(home: Home) -> Path:
     return home.logs / "promotions.jsonl"
+
+
+def test_a_process_killed_while_it_makes_the_database_leaves_no_half_of_one(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow" / "mlflow.db"
+    script = (
+        "import sys; from pathlib import Path; from levibot_pipelines.registry import ensure_database;"
+        "ensure_database(Path(sys.argv[1]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(database)], stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("mlflow/.unfinished-*/mlflow.db")):
+        assert process.poll() is None, "it ended before its database was begun"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    assert not database.exists()
+    ensure_database(database)
+    assert database.stat().st_size > 0
