@@ -1,22 +1,30 @@
-"""Apply a feature set to candles and funding: the one batch that the lake, snapshots and leak checks share.
+"""Apply a feature set to candles and what is published: the one batch that lake, snapshots and leak checks share.
 
 Inputs are assembled in `inputs`, values computed in `kernels`; reading and writing tables is the stores' work.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
+from numba import njit
 
-from levibot_core.features.elementary import FloatArray
-from levibot_core.features.inputs import SERIES, Bars, IntArray, assemble
+from levibot_core.features.folds import FloatArray
+from levibot_core.features.inputs import SERIES, Bars, BarsChunk, BoolArray, IntArray, assemble, origins_of
 from levibot_core.features.kernels import FAMILIES, Kernel
+from levibot_core.features.knowledge import views
 from levibot_core.features.registry import FeatureSet, FeatureSpec
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TIMESTAMP
 
 LEADER = "BTC/USDT"
 """The market whose returns every symbol sees."""
+
+# Rows computed at a time: few enough for the processor's caches, enough that the interpreter is not felt. Values do
+# not depend on it, because a row depends on its own window alone.
+_CHUNK = 32768
 
 
 def compute_features(
@@ -28,24 +36,29 @@ def compute_features(
     start_ms: int | None = None,
     end_ms: int | None = None,
     kernels: Mapping[str, Kernel] = FAMILIES,
+    fear_greed: pl.DataFrame | None = None,
+    threads: int = 1,
 ) -> pl.DataFrame:
     """Compute every feature at every existing bar with open time in `[start_ms, end_ms)`, for all symbols.
 
-    All rows of `candles` are used as warm-up; `feature_set.warm_up` bars and 72 hours of funding before `start_ms`
-    give the same bits as the whole history. A row's decision time is the close of its bar: a bar of its window that
-    is missing, or became known only after that, makes the value NaN.
+    All rows of `candles` are used as warm-up; `feature_set.warm_up` bars, 72 hours of funding and 12 days of the index
+    before `start_ms` give the same bits as the whole history. A row's decision time is the close of its bar: it sees
+    the revisions known then, and a later correction never changes it; a bar of its window that is missing, or became
+    known only after that, makes the value NaN.
 
     Args:
-        candles: One row per symbol and bar: symbol, ts, open, high, low, close, volume, known_at (other columns are
-            ignored).
-        funding: One row per symbol and settlement: symbol, ts, rate, known_at; may be empty. A settlement at the very
-            close of the last bar counts, so give those with ts up to and including that close.
+        candles: One row per symbol, bar and revision: symbol, ts, open, high, low, close, volume, known_at, and
+            revision where a bar has more than one (other columns are ignored).
+        funding: One row per symbol, settlement and revision: symbol, ts, rate, known_at; may be empty. A settlement at
+            the very close of the last bar counts, so give those with ts up to and including that close.
         feature_set: What to compute.
         timeframe: Length of a bar.
         leader: The leading market, inside spelling; without candles of it, the features that need it are NaN.
         start_ms: First open time to give, UTC milliseconds; None is the first there is.
         end_ms: Open time from which no row is given; None gives all.
         kernels: The families' kernels; another mapping than the platform's is for tests of the leak guard.
+        fear_greed: One row per day and revision of the index: ts, value, known_at; None is the same as no rows.
+        threads: Symbols computed at the same time; the bits do not depend on it.
 
     Returns:
         The schema of `feature_set.table()`, sorted by symbol and ts. A value is finite or NaN.
@@ -53,45 +66,103 @@ def compute_features(
     Raises:
         SchemaError: an input lacks a column or repeats a row.
         DataQualityError: an open time is off the timeframe's grid.
+        ConfigurationError: the set has features of higher timeframes and is not made for bars of this length.
     """
-    table = feature_set.table()
-    parts = [table.empty()]
-    for bars in assemble(candles, funding, timeframe, leader):
-        rows = _rows(bars, start_ms, end_ms)
-        if rows.size:
-            parts.append(_features_of(bars, rows, feature_set, kernels))
-    return table.enforce(pl.concat(parts))
+    feature_set.require_timeframe(timeframe)
+    step = timeframe.milliseconds
+    parts = [feature_set.table().empty()]
+    with ThreadPoolExecutor(threads) as pool:
+        over_symbols = pool.map if threads > 1 else map
+        for view in views(candles, feature_set.warm_up * step):
+            begin = _latest(start_ms, None if view.from_ms is None else view.from_ms - step)
+            end = _earliest(end_ms, None if view.until_ms is None else view.until_ms - step)
+            everything = assemble(
+                view.candles,
+                funding,
+                fear_greed,
+                timeframe,
+                leader,
+                lead_in=feature_set.warm_up - 1,
+                start_ms=begin,
+                end_ms=end,
+            )
+            parts += over_symbols(lambda bars: _features_of(bars, feature_set, kernels), everything)
+    frame = pl.concat(parts, rechunk=False)
+    return frame.sort("symbol", "ts") if len(parts) > frame["symbol"].n_unique() + 1 else frame
 
 
-def _rows(bars: Bars, start_ms: int | None, end_ms: int | None) -> IntArray:
-    wanted = bars.exists("own")
-    if start_ms is not None:
-        wanted &= bars.open_ms >= start_ms
-    if end_ms is not None:
-        wanted &= bars.open_ms < end_ms
-    return np.flatnonzero(wanted)
+def _latest(first: int | None, second: int | None) -> int | None:
+    return max((bound for bound in (first, second) if bound is not None), default=None)
 
 
-def _features_of(bars: Bars, rows: IntArray, feature_set: FeatureSet, kernels: Mapping[str, Kernel]) -> pl.DataFrame:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        columns = {
-            feature.name: _values(bars, feature, kernels[feature.family])[rows] for feature in feature_set.features
-        }
-    opens = pl.Series(bars.open_ms[rows])
+def _earliest(first: int | None, second: int | None) -> int | None:
+    return min((bound for bound in (first, second) if bound is not None), default=None)
+
+
+def _features_of(bars: Bars, feature_set: FeatureSet, kernels: Mapping[str, Kernel]) -> pl.DataFrame:
+    lead_in = feature_set.warm_up - 1
+    exists = bars.exists("own")
+    exists[:lead_in] = False
+    places: IntArray = np.cumsum(exists) - exists
+    values = np.empty((len(feature_set.features), int(exists.sum())))
+    edges = [*range(lead_in, bars.open_ms.size, _CHUNK), bars.open_ms.size]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for begin, end in pairwise(edges):
+            kept = exists[begin:end]
+            target = values[:, places[begin] : places[begin] + np.count_nonzero(kept)]
+            _fill(BarsChunk(bars, begin, end), kept, feature_set.features, kernels, target)
+    opens = pl.Series(bars.open_ms[exists])
     return pl.DataFrame(
         {
-            "symbol": pl.repeat(bars.symbol, rows.size, eager=True),
+            "symbol": pl.repeat(bars.symbol, opens.len(), eager=True),
             "ts": opens.cast(TIMESTAMP),
             "known_at": (opens + bars.step_ms).cast(TIMESTAMP),
-            **columns,
+            **dict(zip(feature_set.names, values, strict=True)),
         }
     )
 
 
-def _values(bars: Bars, feature: FeatureSpec, kernel: Kernel) -> FloatArray:
-    inputs = [bars.series(name) for name in feature.inputs]
-    values = kernel.compute(inputs, feature.window, feature.parameters)
-    valid = np.isfinite(values)
-    for origin in {SERIES[name].origin for name in feature.inputs} & bars.known_from.keys():
-        valid &= bars.whole_windows(origin, feature.warm_up)
-    return np.where(valid, values, np.nan)  # a copy, with one bit pattern for every NaN
+def _fill(
+    chunk: BarsChunk,
+    kept: BoolArray,
+    features: Sequence[FeatureSpec],
+    kernels: Mapping[str, Kernel],
+    values: FloatArray,
+) -> None:
+    """Compute the features of the chunk's rows that are `kept` into `values`, shape (features, kept rows)."""
+    if not kept.all():
+        whole = np.empty((len(features), kept.size))
+        _fill(chunk, np.ones_like(kept), features, kernels, whole)
+        np.compress(kept, whole, axis=1, out=values)
+        return
+    longer: dict[int, BarsChunk] = {}
+    for feature, target in zip(features, values, strict=True):
+        kernel = kernels[feature.family]
+        if feature.step_ms is None:
+            whole = chunk.bars.whole_bars(origins_of(feature.inputs))[chunk.begin : chunk.end]
+            _keep_whole(_values(chunk, feature, kernel), whole, _reach(feature, kernel), target)
+            continue
+        higher = chunk.bars.at(feature.step_ms)
+        newest = higher.newest_closed[chunk.begin : chunk.end]
+        if feature.step_ms not in longer:
+            longer[feature.step_ms] = BarsChunk(higher.bars, int(newest[0]), int(newest[-1]) + 1)
+        held = _values(longer[feature.step_ms], feature, kernel)[newest - newest[0]]
+        _keep_whole(held, higher.whole_bars[chunk.begin : chunk.end], _reach(feature, kernel), target)
+
+
+def _values(chunk: BarsChunk, feature: FeatureSpec, kernel: Kernel) -> FloatArray:
+    return kernel.compute([chunk.series(name) for name in feature.inputs], feature.window, feature.parameters)
+
+
+def _reach(feature: FeatureSpec, kernel: Kernel) -> float:
+    """Bars, of the timeframe that the feature counts, that one value looks at."""
+    return kernel.reach(feature.window, feature.parameters) + max(SERIES[name].reach for name in feature.inputs)
+
+
+@njit(cache=True, nogil=True)
+def _keep_whole(computed: FloatArray, whole: FloatArray, reach: float, target: FloatArray) -> None:
+    """The value where its window is whole and the value finite, else NaN, with one bit pattern for every NaN."""
+    for row in range(target.size):
+        value = computed[row]
+        # A number minus itself is 0, except for an infinity and a NaN.
+        target[row] = value if whole[row] >= reach and value - value == 0.0 else np.nan

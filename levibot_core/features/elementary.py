@@ -1,17 +1,19 @@
 """Elementary functions with the same bits at every array position, array length and machine.
 
 `numpy.log` and its like choose an implementation by processor (scalar library, AVX-512, ...), whose last bits differ;
-what is here uses only operations that IEEE 754 fixes, or a table. Windows and sums are in `kernels`.
+what is here uses only operations that IEEE 754 fixes, or a table. Statistics of windows are in `folds`.
 """
 
-from collections.abc import Callable
+import math
+from functools import cache
 
 import numpy as np
-import numpy.typing as npt
+from numba import njit
 
-FloatArray = npt.NDArray[np.float64]
+from levibot_core.features.folds import FloatArray
 
 MILLISECONDS_PER_HOUR = 3_600_000
+_MILLISECONDS_PER_MINUTE = 60_000
 # 1970-01-05, the first Monday of the Unix epoch: weeks are counted from it.
 _FIRST_MONDAY_MS = 4 * 24 * MILLISECONDS_PER_HOUR
 
@@ -29,33 +31,58 @@ _LOG_COEFFICIENTS = (
 
 
 def natural_log(values: FloatArray) -> FloatArray:
-    """Natural logarithm to one unit in the last place (fdlibm, e_log.c); NaN unless above 0 and finite. Shape kept.
+    """Natural logarithm to one unit in the last place (fdlibm, e_log.c); NaN unless above 0 and finite. Shape (n,).
 
     With x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2) and s = f / (2 + f):
     log x = k ln2 + f - (f^2 / 2 - s (f^2 / 2 + R)), where R is a polynomial in s^2.
     """
-    mantissa, exponent = np.frexp(np.where((values > 0.0) & (values < np.inf), values, np.nan))
-    below = mantissa < 0.7071067811865476
-    f = np.where(below, 2.0 * mantissa, mantissa) - 1.0
-    k = (exponent - below).astype(np.float64)
-    s = f / (2.0 + f)
-    z = s * s
-    polynomial = np.full_like(z, _LOG_COEFFICIENTS[0])
-    for coefficient in _LOG_COEFFICIENTS[1:]:
-        polynomial = polynomial * z + coefficient
-    half_square = 0.5 * f * f
-    return k * _LN2_HIGH - ((half_square - (s * (half_square + polynomial * z) + k * _LN2_LOW)) - f)
+    return _natural_log(np.ascontiguousarray(values))
 
 
-def cycle(time_ms: FloatArray, period_ms: int, wave: Callable[[float], float]) -> FloatArray:
-    """`wave` (`math.sin` or `math.cos`) of 2 pi times the elapsed share of the period. Shape kept, -1 to 1.
+@njit(cache=True, nogil=True)
+def _natural_log(values: FloatArray) -> FloatArray:
+    logarithms = np.empty(values.size)
+    for row in range(values.size):
+        value = values[row]
+        if not 0.0 < value < np.inf:
+            logarithms[row] = np.nan
+            continue
+        mantissa, exponent = math.frexp(value)
+        if mantissa < 0.7071067811865476:
+            mantissa, exponent = 2.0 * mantissa, exponent - 1
+        f = mantissa - 1.0
+        s = f / (2.0 + f)
+        z = s * s
+        polynomial = _LOG_COEFFICIENTS[0]
+        for coefficient in _LOG_COEFFICIENTS[1:]:
+            polynomial = polynomial * z + coefficient
+        half_square = 0.5 * f * f
+        logarithms[row] = exponent * _LN2_HIGH - (
+            (half_square - (s * (half_square + polynomial * z) + exponent * _LN2_LOW)) - f
+        )
+    return logarithms
+
+
+def cycle(time_ms: FloatArray, period_ms: int, wave: str) -> FloatArray:
+    """Sine or cosine of 2 pi times the elapsed share of the period. Shape (n,), -1 to 1.
 
     Args:
-        time_ms: UTC milliseconds, whole numbers.
-        period_ms: Length of the period; periods are counted from a Monday 00:00 UTC.
-        wave: Called once per distinct share.
+        time_ms: UTC milliseconds, whole minutes.
+        period_ms: Length of the period, whole minutes; periods are counted from a Monday 00:00 UTC.
+        wave: `sine` or `cosine`.
     """
-    elapsed = np.mod(time_ms - _FIRST_MONDAY_MS, period_ms)
-    distinct, positions = np.unique(elapsed, return_inverse=True)
-    table = np.array([wave(2.0 * np.pi * (share / period_ms)) for share in distinct.tolist()], dtype=np.float64)
-    return table[positions]
+    minutes = elapsed_share(time_ms, period_ms) * (period_ms / _MILLISECONDS_PER_MINUTE)
+    return _wave_table(period_ms, wave)[np.rint(minutes).astype(np.int64)]
+
+
+def elapsed_share(time_ms: FloatArray, period_ms: int) -> FloatArray:
+    """Share of the period that has passed. Shape (n,), 0 up to 1. Arguments as for `cycle`."""
+    return np.mod(time_ms - _FIRST_MONDAY_MS, float(period_ms)) / period_ms
+
+
+@cache
+def _wave_table(period_ms: int, wave: str) -> FloatArray:
+    """The wave at every minute of the period, by the C library's scalar function."""
+    function = math.sin if wave == "sine" else math.cos
+    starts = range(0, period_ms, _MILLISECONDS_PER_MINUTE)
+    return np.array([function(2.0 * math.pi * (start / period_ms)) for start in starts])

@@ -1,12 +1,14 @@
 """What kernels read: the series of one symbol on a regular grid, with NaN where a bar is missing.
 
-The leading market is aligned on the same open times; funding is taken as it was known at the close of each bar. What
-is computed from these series is in `kernels`; which rows come out, in `compute`.
+The leading market is aligned on the same open times; what is published now and then (funding, the fear and greed
+index) is taken as it was known at the close of each bar. Higher timeframes are made here of closed bars. What is
+computed from these series is in `kernels`; which rows come out, in `compute`; which revision of a bar counts, in
+`knowledge`.
 """
 
-from bisect import insort
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -14,13 +16,15 @@ import numpy.typing as npt
 import polars as pl
 
 from levibot_core.errors import DataQualityError, SchemaError
-from levibot_core.features.elementary import MILLISECONDS_PER_HOUR, FloatArray, natural_log
-from levibot_core.features.kernels import lagged
+from levibot_core.features.elementary import natural_log
+from levibot_core.features.folds import FloatArray, window_sum
+from levibot_core.features.published import FEAR_GREED_DAYS, SETTLEMENTS, fear_greed_as_known, funding_as_known
+from levibot_core.features.series import WindowedSeries
 from levibot_core.market.timeframe import Timeframe
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-Origin = Literal["own", "leader", "clock", "funding"]
+Origin = Literal["own", "leader", "clock", "funding", "fear_greed"]
 
 NEVER_KNOWN = np.iinfo(np.int64).max
 """Stands in `known_from` where there is no bar."""
@@ -28,7 +32,6 @@ NEVER_KNOWN = np.iinfo(np.int64).max
 _PRICES = ("open", "high", "low", "close", "volume")
 _CANDLE_COLUMNS = ("symbol", "ts", *_PRICES, "known_at")
 _FUNDING_COLUMNS = ("symbol", "ts", "rate", "known_at")
-_SETTLEMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Bars:
     raw: Mapping[str, FloatArray]
     known_from: Mapping[Origin, IntArray]
     _derived: dict[str, FloatArray] = field(default_factory=dict)
-    _whole: dict[tuple[Origin, int], BoolArray] = field(default_factory=dict)
+    _whole: dict[frozenset[Origin], FloatArray] = field(default_factory=dict)
+    _higher: dict[int, "HigherBars"] = field(default_factory=dict)
 
     def series(self, name: str) -> FloatArray:
         """A series of the catalogue `SERIES`, float64 (n,); derived once, then shared. Not to be written to."""
@@ -64,154 +68,286 @@ class Bars:
         """Where there is a bar of that origin. Shape (n,)."""
         return np.not_equal(self.known_from[origin], NEVER_KNOWN)
 
-    def whole_windows(self, origin: Origin, bars: int) -> BoolArray:
-        """Rows whose last `bars` bars of that origin all exist and were known at the row's decision time. Shape (n,).
+    def whole_bars(self, origins: frozenset[Origin]) -> FloatArray:
+        """How many bars, each row's own and those before, all exist and were known at the row's decision time.
 
-        The decision time of a row is the close of its bar; a corrected bar is known only from its correction on.
+        The decision time of a row is the close of its bar. A window is whole where its length is at most this.
+        Origins without bars of their own do not count. Shape (n,).
         """
-        if (origin, bars) not in self._whole:
-            known_from = self.known_from[origin]
-            exists = self.exists(origin)
-            counts = np.concatenate([[0], np.cumsum(exists)])
-            whole = np.zeros(exists.size, dtype=np.bool_)
-            whole[bars - 1 :] = counts[bars:] - counts[: max(exists.size - bars + 1, 0)] == bars
-            decision_ms = self.open_ms + self.step_ms
-            for row in np.flatnonzero(exists & (known_from > decision_ms)).tolist():
-                first_row_that_knows = int(np.searchsorted(decision_ms, known_from[row]))
-                whole[row : min(first_row_that_knows, row + bars)] = False
-            self._whole[origin, bars] = whole
-        return self._whole[origin, bars]
+        if origins not in self._whole:
+            counts = [self._whole_bars(origin) for origin in origins if origin in self.known_from]
+            self._whole[origins] = np.minimum.reduce(counts) if counts else np.full(self.open_ms.size, np.inf)
+        return self._whole[origins]
+
+    def _whole_bars(self, origin: Origin) -> FloatArray:
+        rows = np.arange(self.open_ms.size)
+        newest_unknown = np.maximum.accumulate(np.where(self.exists(origin), -1, rows))
+        for row, first_row_that_knows in self.late(origin):
+            until_known = newest_unknown[row:first_row_that_knows]
+            np.maximum(until_known, row, out=until_known)
+        return (rows - newest_unknown).astype(np.float64)
+
+    def late(self, origin: Origin) -> Iterator[tuple[int, int]]:
+        """Bars that became known after their own row's decision time, each with the first row that knows it."""
+        known_from = self.known_from[origin]
+        decision_ms = self.open_ms + self.step_ms
+        for row in np.flatnonzero(self.exists(origin) & (known_from > decision_ms)).tolist():
+            yield row, int(np.searchsorted(decision_ms, known_from[row]))
+
+    def at(self, step_ms: int) -> "HigherBars":
+        """The same market in longer bars, each made of closed bars only."""
+        if step_ms not in self._higher:
+            self._higher[step_ms] = _higher_bars(self, step_ms)
+        return self._higher[step_ms]
+
+
+@dataclass(frozen=True, slots=True)
+class HigherBars:
+    """A symbol's bars at a higher timeframe, and where each row of the base bars looks.
+
+    Attributes:
+        bars: The longer bars; only the symbol's own prices.
+        newest_closed: For every row the number of the newest longer bar that was closed at its decision time; int64
+            (n,), negative where there is none.
+        whole_bars: How many longer bars, that one and those before, were known whole at the row's decision time;
+            float64 (n,).
+    """
+
+    bars: Bars
+    newest_closed: IntArray
+    whole_bars: FloatArray
+
+
+class BarsChunk:
+    """Rows [begin, end) of a symbol's bars, as kernels see them: series with their window statistics."""
+
+    def __init__(self, bars: Bars, begin: int, end: int) -> None:
+        self.bars = bars
+        self.begin = begin
+        self.end = end
+        self._series: dict[str, WindowedSeries] = {}
+
+    def series(self, name: str) -> WindowedSeries:
+        """A series of the catalogue `SERIES`, made once."""
+        if name not in self._series:
+            self._series[name] = WindowedSeries(self.bars.series(name), self.begin, self.end)
+        return self._series[name]
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
     """An entry of the catalogue of input series: where it comes from, and how many bars before its own it reaches."""
 
-    origin: Origin
+    origins: frozenset[Origin]
     reach: int
     description: str
 
 
+def _own(reach: int, description: str) -> Series:
+    return Series(frozenset({"own"}), reach, description)
+
+
+def _leader(reach: int, description: str) -> Series:
+    return Series(frozenset({"leader"}), reach, description)
+
+
 SERIES: Mapping[str, Series] = {
-    "open": Series("own", 0, "first price of the bar"),
-    "high": Series("own", 0, "highest price of the bar"),
-    "low": Series("own", 0, "lowest price of the bar"),
-    "close": Series("own", 0, "last price of the bar"),
-    "volume": Series("own", 0, "traded amount, base currency"),
-    "log_close": Series("own", 0, "natural logarithm of the close"),
-    "log_return": Series("own", 1, "change of log_close from the bar before"),
-    "close_change": Series("own", 1, "change of the close from the bar before"),
-    "true_range": Series("own", 1, "largest of high - low, |high - close before| and |low - close before|"),
-    "log_range": Series("own", 0, "natural logarithm of high / low"),
-    "open_time": Series("clock", 0, "open time of the bar, UTC milliseconds"),
-    "leader_close": Series("leader", 0, "close of the leading market's bar at the same time"),
-    "leader_log_close": Series("leader", 0, "natural logarithm of leader_close"),
+    "open": _own(0, "first price of the bar"),
+    "high": _own(0, "highest price of the bar"),
+    "low": _own(0, "lowest price of the bar"),
+    "close": _own(0, "last price of the bar"),
+    "volume": _own(0, "traded amount, base currency"),
+    "typical_price": _own(0, "mean of high, low and close"),
+    "traded_value": _own(0, "typical_price times volume"),
+    "log_close": _own(0, "natural logarithm of the close"),
+    "log_return": _own(1, "change of log_close from the bar before"),
+    "close_change": _own(1, "change of the close from the bar before"),
+    "absolute_change": _own(1, "size of close_change"),
+    "direction": _own(1, "1 where the close rose, -1 where it fell, 0 where it stayed"),
+    "signed_volume": _own(1, "direction times volume"),
+    "move_volume": _own(1, "size of log_return times volume"),
+    "log_volume": _own(0, "natural logarithm of 1 + volume"),
+    "log_volume_change": _own(1, "change of log_volume from the bar before"),
+    "volume_change": _own(1, "change of the volume from the bar before"),
+    "true_range": _own(1, "largest of high - low, |high - close before| and |low - close before|"),
+    "log_range": _own(0, "natural logarithm of high / low"),
+    "open_time": Series(frozenset({"clock"}), 0, "open time of the bar, UTC milliseconds"),
+    "leader_close": _leader(0, "close of the leading market's bar at the same time"),
+    "leader_log_close": _leader(0, "natural logarithm of leader_close"),
+    "leader_log_return": _leader(1, "change of leader_log_close from the bar before"),
+    "leader_log_ratio": Series(frozenset({"own", "leader"}), 0, "log_close minus leader_log_close"),
     **{
         f"funding_{what}_{number}": Series(
-            "funding", 0, f"{words} of the {number}. newest settlement known at the close"
+            frozenset({"funding"}), 0, f"{words} of the {number}. newest settlement known at the close"
         )
-        for number in range(1, _SETTLEMENTS + 1)
+        for number in range(1, SETTLEMENTS + 1)
         for what, words in (("rate", "rate"), ("age", "age in hours"))
     },
+    **{
+        f"fear_greed_{number}": Series(
+            frozenset({"fear_greed"}), 0, f"index, 0 to 1, {number - 1} days before the newest day known at the close"
+        )
+        for number in range(1, FEAR_GREED_DAYS + 1)
+    },
+    "fear_greed_age": Series(
+        frozenset({"fear_greed"}), 0, "hours from the end of the newest day known at the close to that close"
+    ),
 }
+
+OF_HIGHER_TIMEFRAMES = frozenset(name for name, series in SERIES.items() if series.origins == {"own"})
+"""Series that exist at higher timeframes."""
+
+
+@cache
+def origins_of(inputs: tuple[str, ...]) -> frozenset[Origin]:
+    """Where these series come from, taken together."""
+    return frozenset[Origin]().union(*(SERIES[name].origins for name in inputs))
+
+
+def _change(values: FloatArray) -> FloatArray:
+    changed = np.full(values.size, np.nan)
+    np.subtract(values[1:], values[:-1], out=changed[1:])
+    return changed
 
 
 def _true_range(bars: Bars) -> FloatArray:
-    high, low, before = bars.raw["high"], bars.raw["low"], lagged(bars.raw["close"], 1)
-    return np.maximum(high - low, np.maximum(np.abs(high - before), np.abs(low - before)))
+    high, low = bars.raw["high"], bars.raw["low"]
+    before = np.concatenate([[np.nan], bars.raw["close"][:-1]])
+    largest: FloatArray = np.maximum(high - low, np.maximum(np.abs(high - before), np.abs(low - before)))
+    return largest
 
 
 _DERIVATIONS: Mapping[str, Callable[[Bars], FloatArray]] = {
+    "typical_price": lambda bars: (bars.raw["high"] + bars.raw["low"] + bars.raw["close"]) / 3.0,
+    "traded_value": lambda bars: bars.series("typical_price") * bars.raw["volume"],
     "log_close": lambda bars: natural_log(bars.raw["close"]),
-    "log_return": lambda bars: bars.series("log_close") - lagged(bars.series("log_close"), 1),
-    "close_change": lambda bars: bars.raw["close"] - lagged(bars.raw["close"], 1),
+    "log_return": lambda bars: _change(bars.series("log_close")),
+    "close_change": lambda bars: _change(bars.raw["close"]),
+    "absolute_change": lambda bars: np.abs(bars.series("close_change")),
+    "direction": lambda bars: np.sign(bars.series("close_change")),
+    "signed_volume": lambda bars: bars.series("direction") * bars.raw["volume"],
+    "move_volume": lambda bars: np.abs(bars.series("log_return")) * bars.raw["volume"],
+    "log_volume": lambda bars: natural_log(bars.raw["volume"] + 1.0),
+    "log_volume_change": lambda bars: _change(bars.series("log_volume")),
+    "volume_change": lambda bars: _change(bars.raw["volume"]),
     "true_range": _true_range,
     "log_range": lambda bars: natural_log(bars.raw["high"] / bars.raw["low"]),
     "leader_log_close": lambda bars: natural_log(bars.raw["leader_close"]),
+    "leader_log_return": lambda bars: _change(bars.series("leader_log_close")),
+    "leader_log_ratio": lambda bars: bars.series("log_close") - bars.series("leader_log_close"),
 }
 
 
-def assemble(candles: pl.DataFrame, funding: pl.DataFrame, timeframe: Timeframe, leader: str) -> Iterator[Bars]:
+def assemble(
+    candles: pl.DataFrame,
+    funding: pl.DataFrame,
+    fear_greed: pl.DataFrame | None,
+    timeframe: Timeframe,
+    leader: str,
+    *,
+    lead_in: int,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
+) -> Iterator[Bars]:
     """Lay the candles of every symbol on one grid, from the first to the last bar of any of them.
 
     Args:
         candles: One row per symbol and open time, with symbol, ts, open, high, low, close, volume and known_at.
-        funding: One row per symbol and settlement, with symbol, ts, rate and known_at; may be empty.
+        funding: Settlements, all revisions, with symbol, ts, rate and known_at; may be empty.
+        fear_greed: Days of the index, all revisions, with ts, value and known_at; None is the same as empty.
         timeframe: Length of a bar.
         leader: The symbol whose closes every symbol sees.
+        lead_in: Bars of the grid before the first row that is wanted, whether there are candles of them or not.
+        start_ms: First open time that is wanted, UTC milliseconds; None is the first there is.
+        end_ms: Open time from which nothing is wanted; None wants all.
 
     Yields:
         The bars of each symbol of `candles`, in order of symbol.
 
     Raises:
-        SchemaError: a column is missing, or two rows are the same bar or settlement.
+        SchemaError: a column is missing, or two rows are the same bar.
         DataQualityError: an open time is not on the timeframe's grid.
     """
+    step = timeframe.milliseconds
     _check(candles, _CANDLE_COLUMNS, "candles")
     _check(funding, _FUNDING_COLUMNS, "funding")
     if candles.is_empty():
         return
     opens = candles["ts"].dt.epoch("ms")
-    if off_grid := int((opens % timeframe.milliseconds != 0).sum()):
+    if off_grid := int((opens % step != 0).sum()):
         raise DataQualityError(
             f"Expected open times on the {timeframe} grid, was off it in {off_grid} candles. Fetch them anew."
         )
     first, last = int(opens.min()), int(opens.max())  # type: ignore[arg-type]
-    grid = np.arange(first, last + 1, timeframe.milliseconds, dtype=np.int64)
+    first = first if start_ms is None else max(first, start_ms - start_ms % -step)
+    last = last if end_ms is None else min(last, end_ms - 1)
+    if last < first:
+        return
+    grid = np.arange(first - lead_in * step, last + 1, step, dtype=np.int64)
     by_symbol = {symbol: rows for (symbol,), rows in candles.partition_by("symbol", as_dict=True).items()}
     settled = {symbol: rows for (symbol,), rows in funding.partition_by("symbol", as_dict=True).items()}
-    leading, leader_known_from = _on_grid(by_symbol.get(leader, candles.clear()), grid, timeframe.milliseconds)
+    leading, leader_known_from = _on_grid(by_symbol.get(leader, candles.clear()), grid, step)
+    decision_ms = grid + step
+    index = fear_greed_as_known(fear_greed, decision_ms)
     for symbol in sorted(by_symbol):
-        own, own_known_from = _on_grid(by_symbol[symbol], grid, timeframe.milliseconds)
+        own, own_known_from = _on_grid(by_symbol[symbol], grid, step)
         raw = {
             **own,
             "open_time": grid.astype(np.float64),
             "leader_close": leading["close"],
-            **_funding_as_known(settled.get(symbol, funding.clear()), grid + timeframe.milliseconds),
+            **funding_as_known(settled.get(symbol, funding.clear()), decision_ms),
+            **index,
         }
         known_from: dict[Origin, IntArray] = {"own": own_known_from, "leader": leader_known_from}
-        yield Bars(symbol, grid, timeframe.milliseconds, raw, known_from)
+        yield Bars(symbol, grid, step, raw, known_from)
 
 
 def _check(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> None:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise SchemaError(f"Expected {what} with columns {', '.join(columns)}, was without {', '.join(missing)}.")
-    repeated = frame.height - frame.select("symbol", "ts").n_unique() if frame.height else 0
-    if repeated:
-        raise SchemaError(
-            f"Expected one row per symbol and time in {what}, was {repeated} repeated. Read one revision per row."
-        )
 
 
 def _on_grid(rows: pl.DataFrame, grid: IntArray, step_ms: int) -> tuple[dict[str, FloatArray], IntArray]:
     """Prices and volume on the grid with NaN in gaps, and since when each bar is known."""
     positions = (rows["ts"].dt.epoch("ms").to_numpy() - grid[0]) // step_ms
+    inside = (positions >= 0) & (positions < grid.size)
+    positions = positions[inside]
     series = {}
     for name in _PRICES:
         series[name] = np.full(grid.size, np.nan)
-        series[name][positions] = rows[name].to_numpy()
+        series[name][positions] = rows[name].to_numpy()[inside]
     known_from = np.full(grid.size, NEVER_KNOWN, dtype=np.int64)
-    known_from[positions] = rows["known_at"].dt.epoch("ms").to_numpy()
+    known_from[positions] = rows["known_at"].dt.epoch("ms").to_numpy()[inside]
+    if repeated := positions.size - np.count_nonzero(known_from != NEVER_KNOWN):
+        raise SchemaError(
+            f"Expected one row per symbol and open time in candles, was {repeated} repeated. Read one revision per "
+            "row, or all of them with the column revision."
+        )
     return series, known_from
 
 
-def _funding_as_known(rows: pl.DataFrame, decision_ms: IntArray) -> dict[str, FloatArray]:
-    """Rate and age (hours) of the newest settlements among those known at each decision time; NaN where none is."""
-    events = rows.select(pl.col("known_at").dt.epoch("ms"), pl.col("ts").dt.epoch("ms"), "rate").sort("known_at", "ts")
-    rate_of = dict(zip(events["ts"].to_list(), events["rate"].to_list(), strict=True))
-    newest_after: list[list[int | None]] = [[None] * _SETTLEMENTS]
-    known: list[int] = []
-    for settled_ms in events["ts"].to_list():
-        insort(known, settled_ms)
-        newest = known[: -_SETTLEMENTS - 1 : -1]
-        newest_after.append([*newest, *[None] * (_SETTLEMENTS - len(newest))])
-    event = np.searchsorted(events["known_at"].to_numpy(), decision_ms, side="right")
-    series = {}
-    for number in range(_SETTLEMENTS):
-        settlements = [newest[number] for newest in newest_after]
-        rates = np.array([np.nan if ts is None else rate_of[ts] for ts in settlements], dtype=np.float64)
-        times = np.array([np.nan if ts is None else ts for ts in settlements], dtype=np.float64)
-        series[f"funding_rate_{number + 1}"] = rates[event]
-        series[f"funding_age_{number + 1}"] = (decision_ms - times[event]) / MILLISECONDS_PER_HOUR
-    return series
+def _higher_bars(bars: Bars, step_ms: int) -> HigherBars:
+    """Longer bars on the clock's grid; one that lacks a base bar is missing."""
+    ratio = step_ms // bars.step_ms
+    begin = int(-bars.open_ms[0] % step_ms) // bars.step_ms
+    count = max((bars.open_ms.size - begin) // ratio, 0)
+    parts = {name: bars.raw[name][begin : begin + count * ratio].reshape(count, ratio) for name in _PRICES}
+    volume = window_sum(parts["volume"].ravel(), ratio)[::ratio] if count else np.empty(0)
+    raw = {
+        "open": parts["open"][:, 0],
+        "high": parts["high"].max(axis=1),
+        "low": parts["low"].min(axis=1),
+        "close": parts["close"][:, -1],
+        "volume": volume,
+    }
+    exists = bars.exists("own")[begin : begin + count * ratio].reshape(count, ratio).all(axis=1)
+    open_ms = bars.open_ms[begin : begin + count * ratio : ratio]
+    longer = Bars(bars.symbol, open_ms, step_ms, raw, {"own": np.where(exists, open_ms + step_ms, NEVER_KNOWN)})
+    newest_closed = (np.arange(bars.open_ms.size) + 1 - begin) // ratio - 1
+    newest_unknown = np.maximum.accumulate(np.where(exists, -1, np.arange(count)))[newest_closed]
+    for row, first_row_that_knows in bars.late("own"):
+        number = (row - begin) // ratio
+        until_known = newest_unknown[begin + (number + 1) * ratio - 1 : first_row_that_knows]
+        np.maximum(until_known, number, out=until_known)
+    return HigherBars(longer, newest_closed, (newest_closed - newest_unknown).astype(np.float64))

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from levibot_core.features.compute import LEADER
-from levibot_core.features.inputs import SERIES, Bars, IntArray, assemble
+from levibot_core.features.inputs import Bars, IntArray, assemble, origins_of
 from levibot_core.features.registry import FeatureSet, FeatureSpec
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import FEATURES
@@ -20,6 +20,7 @@ def missing_reasons(
     feature_set: FeatureSet,
     timeframe: Timeframe,
     leader: str = LEADER,
+    fear_greed: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Say for every feature row that has a NaN why it has, by its NaN feature with the longest warm-up.
 
@@ -30,6 +31,7 @@ def missing_reasons(
         feature_set: The set the rows follow.
         timeframe: Length of a bar.
         leader: The leading market.
+        fear_greed: As for `compute_features`.
 
     Returns:
         Columns symbol, ts and reason (String), one row per incomplete row, sorted by symbol and ts. The reason is
@@ -43,7 +45,9 @@ def missing_reasons(
     incomplete = features.select(*key, feature=worst).drop_nulls("feature")
     specs = {spec.name: spec for spec in longest_first}
     parts = [pl.DataFrame(schema={**incomplete.select(key).schema, "reason": pl.String()})]
-    for bars in assemble(candles, funding, timeframe, leader) if incomplete.height else ():
+    first = candles if "revision" not in candles.columns else candles.filter(pl.col("revision") == 0)
+    market = assemble(first, funding, fear_greed, timeframe, leader, lead_in=feature_set.warm_up - 1)
+    for bars in market if incomplete.height else ():
         own = incomplete.filter(pl.col("symbol") == bars.symbol)
         for (name,), rows in own.partition_by("feature", as_dict=True).items():
             positions = (rows["ts"].dt.epoch("ms").to_numpy() - bars.open_ms[0]) // bars.step_ms
@@ -54,10 +58,10 @@ def missing_reasons(
 
 def _reasons(spec: FeatureSpec, bars: Bars, rows: IntArray) -> list[str]:
     early, broken = np.zeros(rows.size, dtype=np.bool_), np.zeros(rows.size, dtype=np.bool_)
-    for origin in {SERIES[name].origin for name in spec.inputs} & bars.known_from.keys():
+    for origin in origins_of(spec.inputs) & bars.known_from.keys():
         exists = bars.exists(origin)
         first = int(np.argmax(exists)) if exists.any() else exists.size
         early |= rows - spec.warm_up + 1 < first
-        broken |= ~bars.whole_windows(origin, spec.warm_up)[rows]
+        broken |= bars.whole_bars(frozenset({origin}))[rows] < spec.warm_up
     kinds = np.select([early, broken], ["warm_up", "gap"], "undefined")
     return [f"{kind}: {spec.family}" for kind in kinds.tolist()]

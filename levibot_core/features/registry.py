@@ -18,14 +18,21 @@ import polars as pl
 import yaml
 
 from levibot_core.errors import ConfigurationError
-from levibot_core.features.inputs import SERIES
+from levibot_core.features.inputs import OF_HIGHER_TIMEFRAMES, SERIES
 from levibot_core.features.kernels import FAMILIES, Kernel
+from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import FEATURES, Column, Table
+
+BASE = Timeframe.parse("5m")
+"""The bars in which the warm-up of features of higher timeframes is stated."""
+
+SUMMATION = "pairwise, newest first"
+"""How windows are summed (`levibot_core.features.folds`); part of what a feature set's hash vouches for."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """One entry of features.yml; see the head of that file for what the fields mean."""
+    """One feature: an entry of features.yml at one window; see the head of that file for what the fields mean."""
 
     name: str
     family: str
@@ -36,6 +43,20 @@ class FeatureSpec:
     formula: str
     since: str
     parameters: Mapping[str, float | str] = field(default_factory=dict)
+    timeframe: str | None = None
+    replaces: tuple[str, ...] = ()
+
+    @property
+    def step_ms(self) -> int | None:
+        """Length of the bars of a higher timeframe that the window counts; None for the set's own bars."""
+        return None if self.timeframe is None else Timeframe.parse(self.timeframe).milliseconds
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What decides the values."""
+        defining = asdict(self)
+        del defining["replaces"]
+        return defining
 
 
 @dataclass(frozen=True)
@@ -58,8 +79,25 @@ class FeatureSet:
     @property
     def sha256(self) -> str:
         """Hash of the definition, whatever its layout in the file: lower-case hexadecimal."""
-        definition = {"version": self.version, "features": [asdict(feature) for feature in self.features]}
+        definition = {
+            "version": self.version,
+            "summation": SUMMATION,
+            "features": [feature.definition for feature in self.features],
+        }
         return hashlib.sha256(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def require_timeframe(self, timeframe: Timeframe) -> None:
+        """Refuse bars that the set is not made for.
+
+        Raises:
+            ConfigurationError: it has features of higher timeframes, whose warm-up is stated in bars of `BASE`.
+        """
+        higher = [feature.name for feature in self.features if feature.timeframe is not None]
+        if higher and timeframe.milliseconds != BASE.milliseconds:
+            raise ConfigurationError(
+                f"Expected bars of {BASE} for feature set {self.version}, which has features of higher timeframes "
+                f"({higher[0]}, ...), was {timeframe}. Set LEVIBOT_TIMEFRAME={BASE} or LEVIBOT_FEATURE_SET=v1."
+            )
 
     def table(self) -> Table:
         """The catalogue's feature table with a Float64 column per feature."""
@@ -85,12 +123,13 @@ def parse_registry(text: str, version: str, kernels: Mapping[str, Kernel] = FAMI
         ConfigurationError: see `load_registry`; the message names every entry that is wrong, and how.
     """
     try:
-        document = yaml.safe_load(text)
+        # Through JSON, so that the windows, which YAML reads as numbers, are property names.
+        document = json.loads(json.dumps(yaml.safe_load(text)))
     except yaml.YAMLError as error:
         raise ConfigurationError(f"Expected the feature registry to be YAML, was not: {error}") from error
     problems = list(_schema_problems(document))
     if not problems:
-        specs = [FeatureSpec(**{**entry, "inputs": tuple(entry["inputs"])}) for entry in document["features"]]
+        specs = [spec for entry in document["features"] for spec in _specs(entry)]
         problems = list(_contradictions(specs, document["versions"], kernels))
     if problems:
         raise ConfigurationError("The feature registry cannot be used. " + "; ".join(problems))
@@ -104,6 +143,18 @@ def _schema_problems(document: Any) -> Iterator[str]:
     schema = json.loads(files(__package__).joinpath("features.schema.json").read_text("utf-8"))
     for error in jsonschema.Draft202012Validator(schema).iter_errors(document):
         yield f"{error.json_path}: {error.message}"
+
+
+def _specs(entry: Mapping[str, Any]) -> Iterator[FeatureSpec]:
+    """The features of an entry: one, or one per window of `windows`."""
+    common = {name: value for name, value in entry.items() if name != "windows"}
+    common |= {"inputs": tuple(entry["inputs"]), "replaces": tuple(entry.get("replaces", ()))}
+    if "windows" not in entry:
+        yield FeatureSpec(**common)
+        return
+    for window, warm_up in entry["windows"].items():
+        texts = {name: entry[name].replace("{window}", str(window)) for name in ("name", "formula")}
+        yield FeatureSpec(**{**common, **texts, "window": int(window), "warm_up": warm_up})
 
 
 def _contradictions(
@@ -131,6 +182,22 @@ def _spec_problems(spec: FeatureSpec, versions: Sequence[str], kernels: Mapping[
     if set(spec.parameters) != set(kernel.parameters):
         yield f"expected parameters {sorted(kernel.parameters)}, was {sorted(spec.parameters)}"
     elif not unknown:
-        needed = kernel.reach(spec.window, spec.parameters) + max(SERIES[name].reach for name in spec.inputs)
+        reach = kernel.reach(spec.window, spec.parameters) + max(SERIES[name].reach for name in spec.inputs)
+        needed = reach if spec.step_ms is None else _base_bars(reach, spec.step_ms)
         if spec.warm_up != needed:
             yield f"expected warm_up {needed}, was {spec.warm_up}"
+    yield from _timeframe_problems(spec)
+
+
+def _timeframe_problems(spec: FeatureSpec) -> Iterator[str]:
+    if spec.step_ms is not None:
+        if spec.step_ms <= BASE.milliseconds or spec.step_ms % BASE.milliseconds:
+            yield f"expected a timeframe of whole bars of {BASE}, was {spec.timeframe}"
+        if lower := sorted(set(spec.inputs) - OF_HIGHER_TIMEFRAMES):
+            yield f"expected inputs that exist at higher timeframes, was {lower}"
+
+
+def _base_bars(reach: int, step_ms: int) -> int:
+    """Base bars in which `reach` closed longer bars always lie: the newest may have closed just under one ago."""
+    ratio = step_ms // BASE.milliseconds
+    return (reach + 1) * ratio - 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import polars as pl
 
-from levibot_core.features.elementary import FloatArray
+from levibot_core.features.folds import FloatArray
 from levibot_core.schemas import TIMESTAMP
 
 Perturbation = Callable[[pl.DataFrame, int, np.random.Generator], pl.DataFrame]

@@ -7,11 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from levibot_core.schemas import CANDLES, FUNDING_RATES, TIMESTAMP
+from levibot_core.schemas import CANDLES, FEAR_GREED, FUNDING_RATES, TIMESTAMP
 
 BAR_MS = 300_000
 START_MS = 1_735_689_600_000  # 2025-01-01T00:00Z, on the grid of every timeframe
 FUNDING_MS = 8 * 3_600_000
+DAY_MS = 24 * 3_600_000
 
 
 class Market(NamedTuple):
@@ -38,6 +39,22 @@ def make_market() -> MakeMarket:
         return Market(CANDLES.enforce(pl.concat(candles)), FUNDING_RATES.enforce(pl.concat(funding)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fear_greed() -> pl.DataFrame:
+    """The index from twenty days before the first bar of `make_market` on, in catalogue schema."""
+    days = pl.Series([START_MS + day * DAY_MS for day in range(-20, 20)]).cast(TIMESTAMP)
+    values = [30 + 7 * day % 41 for day in range(40)]
+    frame = pl.DataFrame({"ts": days, "value": values, "known_at": days.dt.offset_by("1d")})
+    return FEAR_GREED.enforce(
+        frame.with_columns(
+            value=pl.col("value").cast(pl.Int32),
+            classification=pl.lit("Greed"),
+            revision=pl.lit(0, pl.Int32),
+            venue=pl.lit("test"),
+        )
+    )
 
 
 def _candles(symbol: str, bars: int, random: np.random.Generator) -> pl.DataFrame:

@@ -42,5 +42,5 @@ def test_a_cycle_begins_at_midnight_of_a_monday(
     hours_since_monday: int, period_days: int, sine: float, cosine: float
 ) -> None:
     time_ms = np.array([float(MONDAY + hours_since_monday * MILLISECONDS_PER_HOUR)])
-    assert cycle(time_ms, period_days * DAY, math.sin)[0] == pytest.approx(sine, abs=1e-12)
-    assert cycle(time_ms, period_days * DAY, math.cos)[0] == pytest.approx(cosine, abs=1e-12)
+    assert cycle(time_ms, period_days * DAY, "sine")[0] == pytest.approx(sine, abs=1e-12)
+    assert cycle(time_ms, period_days * DAY, "cosine")[0] == pytest.approx(cosine, abs=1e-12)

@@ -11,6 +11,7 @@ from levibot_core.errors import ConfigurationError
 from levibot_core.features.inputs import SERIES
 from levibot_core.features.kernels import FAMILIES
 from levibot_core.features.registry import load_registry, parse_registry
+from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import FEATURES
 
 TEXT = files("levibot_core.features").joinpath("features.yml").read_text("utf-8")
@@ -23,18 +24,18 @@ features:
 """
 
 
-def test_the_first_version_has_what_the_platform_promises() -> None:
-    feature_set = load_registry("v1")
-    assert feature_set.version == "v1"
-    assert len(feature_set.names) >= 32
-    assert feature_set.warm_up == 289
-    assert {spec.family for spec in feature_set.features} == set(FAMILIES)
+@pytest.mark.parametrize(("version", "features", "warm_up"), [("v1", 40, 289), ("v2", 245, 1055)])
+def test_a_version_has_what_the_platform_promises(version: str, features: int, warm_up: int) -> None:
+    feature_set = load_registry(version)
+    assert feature_set.version == version
+    assert len(feature_set.names) == features
+    assert feature_set.warm_up == warm_up
     assert feature_set.table().polars_schema.names() == [*FEATURES.polars_schema, *feature_set.names]
     assert set(feature_set.table().polars_schema.dtypes()[3:]) == {pl.Float64()}
 
 
-def test_the_first_version_is_frozen() -> None:
-    assert load_registry("v1").sha256 == "9f2afc5aa35f5eb25a34f783f0b6f8531d8ecc42eef2c883d8ffffb9adaaf724"
+def test_the_newest_version_uses_every_kernel() -> None:
+    assert {spec.family for spec in load_registry("v2").features} == set(FAMILIES)
 
 
 def test_the_hash_ignores_the_layout_of_the_file_and_sees_every_change_of_meaning() -> None:
@@ -48,6 +49,7 @@ def test_the_hash_ignores_the_layout_of_the_file_and_sees_every_change_of_meanin
         replace(feature_set, features=(replace(first, window=2), *others)),
         replace(feature_set, features=(replace(first, parameters={"span": 1}), *others)),
         replace(feature_set, features=(replace(first, formula="something else"), *others)),
+        replace(feature_set, features=(replace(first, timeframe="1h"), *others)),
     ]
     assert len({variant.sha256 for variant in (feature_set, *variants)}) == len(variants) + 1
 
@@ -58,7 +60,7 @@ def test_a_later_version_holds_the_earlier_ones() -> None:
 
 
 def test_an_unknown_version_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigurationError, match=r"Expected a feature set of \['v1'\], was 'v9'"):
+    with pytest.raises(ConfigurationError, match=r"Expected a feature set of \['v1', 'v2'\], was 'v9'"):
         load_registry("v9")
 
 
@@ -66,6 +68,9 @@ def test_an_unknown_version_is_refused_with_those_there_are() -> None:
     ("before", "after", "message"),
     [
         ("window: 5,", "window: 0,", r"\$\.features\[0\]\.window: 0 is less than the minimum"),
+        ("window: 5, warm_up: 5,", "windows: {5: 5},", r"\$\.features\[0\]: .* is not valid under any"),
+        ("window: 5,", "timeframe: 1h, window: 5,", "one: expected warm_up 71, was 5"),
+        ("window: 5,", "timeframe: 3m, window: 5,", "one: expected a timeframe of whole bars of 5m, was 3m"),
         ("unit: fraction,", "", "'unit' is a required property"),
         ("since: v1}", "since: v1, colour: red}", "'colour' was unexpected"),
         ("name: one", "name: One more", "does not match"),
@@ -86,5 +91,20 @@ def test_a_registry_that_contradicts_itself_is_refused_by_entry(before: str, aft
 
 
 def test_every_catalogued_series_is_used_by_a_feature_or_derived_from() -> None:
-    used = {name for spec in load_registry("v1").features for name in spec.inputs}
-    assert set(SERIES) - used == {"leader_close", "funding_age_2"}
+    used = {name for spec in load_registry("v2").features for name in spec.inputs}
+    assert set(SERIES) - used == {"leader_close"}
+
+
+def test_an_entry_with_several_windows_is_a_feature_for_each() -> None:
+    text = MINIMAL.replace("name: one", 'name: "one_{window}"').replace("a gap", '"a gap of {window} bars"')
+    found = parse_registry(text.replace("window: 5, warm_up: 5", "windows: {5: 5, 9: 9}"), "v1").features
+    assert [(spec.name, spec.window, spec.warm_up, spec.formula) for spec in found] == [
+        ("one_5", 5, 5, "a gap of 5 bars"),
+        ("one_9", 9, 9, "a gap of 9 bars"),
+    ]
+
+
+def test_a_set_with_higher_timeframes_is_refused_for_other_bars_than_it_is_made_for() -> None:
+    load_registry("v1").require_timeframe(Timeframe.parse("1h"))
+    with pytest.raises(ConfigurationError, match="Expected bars of 5m for feature set v2"):
+        load_registry("v2").require_timeframe(Timeframe.parse("1h"))

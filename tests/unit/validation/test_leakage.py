@@ -1,6 +1,6 @@
 """The leak check: quiet on the clean pipeline, and loud for every leak planted in it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from levibot_core.features.compute import compute_features
-from levibot_core.features.elementary import FloatArray
-from levibot_core.features.kernels import FAMILIES, Kernel, window_mean
+from levibot_core.features.folds import FloatArray, window_sum
+from levibot_core.features.kernels import FAMILIES, Inputs, Kernel
 from levibot_core.features.registry import FeatureSet, FeatureSpec, load_registry
 from levibot_core.labels.direction import direction_labels
 from levibot_core.market.timeframe import Timeframe
@@ -73,38 +73,39 @@ def test_the_whole_feature_set_raises_no_alarm_and_each_check_says_what_it_compa
     assert "of 40 features kept their bits under 5 kinds of change at 6 instants" in report.checks[0].detail
 
 
-def shifted(inputs: Sequence[FloatArray], _: int, __: Any) -> FloatArray:
-    (close,) = inputs
+# Each looks at a whole series, as no kernel should: float64 (n,) and a window to float64 (n,).
+
+
+def window_mean(values: FloatArray, window: int) -> FloatArray:
+    return np.concatenate([np.full(window - 1, np.nan), window_sum(values, window) / window])
+
+
+def shifted(close: FloatArray, _: int) -> FloatArray:
     return np.append(close[1:], np.nan) / close - 1.0
 
 
-def centred(inputs: Sequence[FloatArray], window: int, _: Any) -> FloatArray:
-    (close,) = inputs
+def centred(close: FloatArray, window: int) -> FloatArray:
     half = window // 2
     middle: FloatArray = np.append(window_mean(close, window)[half:], np.full(half, np.nan))
     return close / middle - 1.0
 
 
-def full_sample(inputs: Sequence[FloatArray], _: int, __: Any) -> FloatArray:
-    (close,) = inputs
+def full_sample(close: FloatArray, _: int) -> FloatArray:
     scores: FloatArray = (close - np.nanmean(close)) / np.nanstd(close)
     return scores
 
 
-def full_sample_rank(inputs: Sequence[FloatArray], _: int, __: Any) -> FloatArray:
-    (close,) = inputs
+def full_sample_rank(close: FloatArray, _: int) -> FloatArray:
     ranks: FloatArray = np.argsort(np.argsort(close)) / float(close.size)
     return ranks
 
 
-def filled_from_the_future(inputs: Sequence[FloatArray], window: int, _: Any) -> FloatArray:
-    (close,) = inputs
-    extremes = np.maximum.accumulate(close[::-1])[::-1]
+def filled_from_the_future(close: FloatArray, window: int) -> FloatArray:
+    extremes = np.fmax.accumulate(close[::-1])[::-1]
     return close / extremes + 0.0 * window_mean(close, window)
 
 
-def last_bar_only(inputs: Sequence[FloatArray], _: int, __: Any) -> FloatArray:
-    (close,) = inputs
+def last_bar_only(close: FloatArray, _: int) -> FloatArray:
     return np.full(close.size, close[~np.isnan(close)][-1]) / close
 
 
@@ -112,7 +113,12 @@ def last_bar_only(inputs: Sequence[FloatArray], _: int, __: Any) -> FloatArray:
     "leak", [shifted, centred, full_sample, full_sample_rank, filled_from_the_future, last_bar_only]
 )
 def test_a_kernel_that_looks_ahead_is_caught_and_its_feature_named(market: Any, leak: Any) -> None:
-    kernels = {**FAMILIES, "planted": Kernel(leak, lambda window, _: window, 1)}
+    def rows_of_the_leak(inputs: Inputs, window: int, _: Any) -> FloatArray:
+        (close,) = inputs
+        leaked: FloatArray = leak(close.values, window)[close.begin : close.end]
+        return leaked
+
+    kernels = {**FAMILIES, "planted": Kernel(rows_of_the_leak, lambda window, _: window, 1)}
     planted = FeatureSpec("planted_20", "planted", ("close",), 20, 20, "fraction", "a planted leak", "v1")
     leaky = replace(SMALL, features=(*SMALL.features, planted))
     split = chronological_split(training_rows(market, leaky, kernels))

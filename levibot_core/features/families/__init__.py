@@ -1,0 +1,1 @@
+"""The kernels, one module per kind of feature; `levibot_core.features.kernels` puts them together."""
