@@ -25,6 +25,8 @@ LEADER = "BTC/USDT"
 # Rows computed at a time: few enough for the processor's caches, enough that the interpreter is not felt. Values do
 # not depend on it, because a row depends on its own window alone.
 _CHUNK = 32768
+# Up to so many rows per symbol, all symbols are computed side by side.
+_FEW_ROWS = 64
 
 
 def compute_features(
@@ -85,10 +87,11 @@ def compute_features(
                 lead_in=feature_set.warm_up - 1,
                 start_ms=begin,
                 end_ms=end,
+                side_by_side_up_to=_FEW_ROWS,
             )
             parts += over_symbols(lambda bars: _features_of(bars, feature_set, kernels), everything)
     frame = pl.concat(parts, rechunk=False)
-    return frame.sort("symbol", "ts") if len(parts) > frame["symbol"].n_unique() + 1 else frame
+    return frame if len(parts) == 2 or view.from_ms is None else frame.sort("symbol", "ts")
 
 
 def _latest(first: int | None, second: int | None) -> int | None:
@@ -103,18 +106,19 @@ def _features_of(bars: Bars, feature_set: FeatureSet, kernels: Mapping[str, Kern
     lead_in = feature_set.warm_up - 1
     exists = bars.exists("own")
     exists[:lead_in] = False
-    places: IntArray = np.cumsum(exists) - exists
-    values = np.empty((len(feature_set.features), int(exists.sum())))
+    places: IntArray = np.concatenate([[0], np.cumsum(exists.sum(axis=1))])
+    values = np.empty((len(feature_set.features), int(places[-1])))
     edges = [*range(lead_in, bars.open_ms.size, _CHUNK), bars.open_ms.size]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for begin, end in pairwise(edges):
-            kept = exists[begin:end]
-            target = values[:, places[begin] : places[begin] + np.count_nonzero(kept)]
-            _fill(BarsChunk(bars, begin, end), kept, feature_set.features, kernels, target)
-    opens = pl.Series(bars.open_ms[exists])
+            target = values[:, places[begin] : places[end]]
+            _fill(BarsChunk(bars, begin, end), exists[begin:end], feature_set.features, kernels, target)
+    # Markets one after the other, as `_keep` writes them.
+    markets, rows = np.nonzero(exists.T)
+    opens = pl.Series(bars.open_ms[rows])
     return pl.DataFrame(
         {
-            "symbol": pl.repeat(bars.symbol, opens.len(), eager=True),
+            "symbol": pl.Series(bars.symbols, dtype=pl.String()).gather(markets),
             "ts": opens.cast(TIMESTAMP),
             "known_at": (opens + bars.step_ms).cast(TIMESTAMP),
             **dict(zip(feature_set.names, values, strict=True)),
@@ -130,24 +134,19 @@ def _fill(
     values: FloatArray,
 ) -> None:
     """Compute the features of the chunk's rows that are `kept` into `values`, shape (features, kept rows)."""
-    if not kept.all():
-        whole = np.empty((len(features), kept.size))
-        _fill(chunk, np.ones_like(kept), features, kernels, whole)
-        np.compress(kept, whole, axis=1, out=values)
-        return
     longer: dict[int, BarsChunk] = {}
     for feature, target in zip(features, values, strict=True):
         kernel = kernels[feature.family]
         if feature.step_ms is None:
             whole = chunk.bars.whole_bars(origins_of(feature.inputs))[chunk.begin : chunk.end]
-            _keep_whole(_values(chunk, feature, kernel), whole, _reach(feature, kernel), target)
+            _keep(_values(chunk, feature, kernel), whole, _reach(feature, kernel), kept, target)
             continue
         higher = chunk.bars.at(feature.step_ms)
         newest = higher.newest_closed[chunk.begin : chunk.end]
         if feature.step_ms not in longer:
             longer[feature.step_ms] = BarsChunk(higher.bars, int(newest[0]), int(newest[-1]) + 1)
         held = _values(longer[feature.step_ms], feature, kernel)[newest - newest[0]]
-        _keep_whole(held, higher.whole_bars[chunk.begin : chunk.end], _reach(feature, kernel), target)
+        _keep(held, higher.whole_bars[chunk.begin : chunk.end], _reach(feature, kernel), kept, target)
 
 
 def _values(chunk: BarsChunk, feature: FeatureSpec, kernel: Kernel) -> FloatArray:
@@ -160,9 +159,17 @@ def _reach(feature: FeatureSpec, kernel: Kernel) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _keep_whole(computed: FloatArray, whole: FloatArray, reach: float, target: FloatArray) -> None:
-    """The value where its window is whole and the value finite, else NaN, with one bit pattern for every NaN."""
-    for row in range(target.size):
-        value = computed[row]
-        # A number minus itself is 0, except for an infinity and a NaN.
-        target[row] = value if whole[row] >= reach and value - value == 0.0 else np.nan
+def _keep(computed: FloatArray, whole: FloatArray, reach: float, kept: BoolArray, target: FloatArray) -> None:
+    """Of the rows that are kept, the value where its window is whole and the value finite, else NaN.
+
+    Shapes (rows, k), but for the target: the kept rows of one market after those of the other. Every NaN has the same
+    bit pattern.
+    """
+    place = 0
+    for market in range(computed.shape[1]):
+        for row in range(computed.shape[0]):
+            if kept[row, market]:
+                value = computed[row, market]
+                # A number minus itself is 0, except for an infinity and a NaN.
+                target[place] = value if whole[row, market] >= reach and value - value == 0.0 else np.nan
+                place += 1

@@ -31,12 +31,12 @@ _LOG_COEFFICIENTS = (
 
 
 def natural_log(values: FloatArray) -> FloatArray:
-    """Natural logarithm to one unit in the last place (fdlibm, e_log.c); NaN unless above 0 and finite. Shape (n,).
+    """Natural logarithm to one unit in the last place (fdlibm, e_log.c); NaN unless above 0 and finite. Shape kept.
 
     With x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2) and s = f / (2 + f):
     log x = k ln2 + f - (f^2 / 2 - s (f^2 / 2 + R)), where R is a polynomial in s^2.
     """
-    return _natural_log(np.ascontiguousarray(values))
+    return _natural_log(values.ravel()).reshape(values.shape)
 
 
 @njit(cache=True, nogil=True)
@@ -64,7 +64,7 @@ def _natural_log(values: FloatArray) -> FloatArray:
 
 
 def cycle(time_ms: FloatArray, period_ms: int, wave: str) -> FloatArray:
-    """Sine or cosine of 2 pi times the elapsed share of the period. Shape (n,), -1 to 1.
+    """Sine or cosine of 2 pi times the elapsed share of the period. Shape kept, -1 to 1.
 
     Args:
         time_ms: UTC milliseconds, whole minutes.
@@ -76,7 +76,7 @@ def cycle(time_ms: FloatArray, period_ms: int, wave: str) -> FloatArray:
 
 
 def elapsed_share(time_ms: FloatArray, period_ms: int) -> FloatArray:
-    """Share of the period that has passed. Shape (n,), 0 up to 1. Arguments as for `cycle`."""
+    """Share of the period that has passed. Shape kept, 0 up to 1. Arguments as for `cycle`."""
     return np.mod(time_ms - _FIRST_MONDAY_MS, float(period_ms)) / period_ms
 
 

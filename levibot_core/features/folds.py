@@ -6,12 +6,14 @@ of its own window, in a fixed order, with the same 64 bits wherever the row stan
 window's length instead of the length, and rounds less than a running sum (pairwise summation: Higham, Accuracy and
 Stability of Numerical Algorithms, 2nd ed., section 4.2).
 
-All functions take series of shape (n,) and give results of shape (n - window + 1,), one per whole window; a NaN in a
-window makes its result NaN. Nothing here uses an operation whose last bit depends on the machine or on where in an
-array a number stands. Order statistics are in `order_statistics`; what features are made of these, in `families`.
+All functions take series of shape (n,), or (n, k) for k markets side by side, and give results of shape
+(n - window + 1,) or (n - window + 1, k), one per whole window; a NaN in a window makes its result NaN. Nothing here
+uses an operation whose last bit depends on the machine or on where in an array a number stands. Order
+statistics are in `order_statistics`; what features are made of these, in `families`.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -30,14 +32,14 @@ def fold(leaves: Block, window: int, merge: Merge) -> Block:
     """Fold every window of the leaves, which describe one bar each.
 
     Args:
-        leaves: Arrays of shape (n,), n >= window.
+        leaves: Arrays of shape (n,) or (n, k), n >= window.
         window: Length of the windows in bars, at least 1.
         merge: How two neighbouring blocks become one.
 
     Returns:
-        Arrays of shape (n - window + 1,).
+        Arrays of shape (n - window + 1,) or (n - window + 1, k).
     """
-    rows = leaves[0].size - window + 1
+    rows = leaves[0].shape[0] - window + 1
     level, width = leaves, 1
     folded: Block | None = None
     covered = 0
@@ -50,7 +52,7 @@ def fold(leaves: Block, window: int, merge: Merge) -> Block:
         if covered == window:
             return folded if folded is not None else level
         level = merge(
-            tuple(part[width:] for part in level), tuple(part[: part.size - width] for part in level), width, width
+            tuple(part[width:] for part in level), tuple(part[: len(part) - width] for part in level), width, width
         )
         width *= 2
 
@@ -96,15 +98,21 @@ def window_trend(values: FloatArray, window: int) -> FloatArray:
 
 def window_exponential_sum(values: FloatArray, decay: float, window: int) -> FloatArray:
     """Sum of `decay ** lag` times the value `lag` bars before the newest, over every window."""
-    # A power table of plain multiplications: `**` of the C library may round its last bit otherwise elsewhere.
-    powers = [1.0]
-    for _ in range(window):
-        powers.append(powers[-1] * decay)
+    powers = powers_of(decay, window)
 
     def merge(newer: Block, older: Block, newer_bars: int, _: int) -> Block:
-        return (_add_scaled(newer[0], older[0], powers[newer_bars]),)
+        return (_compiled(_add_scaled, newer[:1], older[:1], powers[newer_bars], 1.0)[0],)
 
     return fold((values,), window, merge)[0]
+
+
+@cache
+def powers_of(base: float, count: int) -> tuple[float, ...]:
+    """1, base, base^2, ... up to base^count by plain multiplications: a library's power may round otherwise."""
+    powers = [1.0]
+    for _ in range(count):
+        powers.append(powers[-1] * base)
+    return tuple(powers)
 
 
 def _zeros_like(values: FloatArray) -> FloatArray:
@@ -125,15 +133,22 @@ def _merge_minima(newer: Block, older: Block, _: int, __: int) -> Block:
 
 
 def _merge_moments(newer: Block, older: Block, newer_bars: int, older_bars: int) -> Block:
-    return _moments(newer[0], newer[1], older[0], older[1], float(newer_bars), float(older_bars))
+    return _compiled(_moments, newer, older, float(newer_bars), float(older_bars))
 
 
 def _merge_comoments(newer: Block, older: Block, newer_bars: int, older_bars: int) -> Block:
-    return _comoments(newer, older, float(newer_bars), float(older_bars))
+    return _compiled(_comoments, newer, older, float(newer_bars), float(older_bars))
 
 
 def _merge_trends(newer: Block, older: Block, newer_bars: int, older_bars: int) -> Block:
-    return _trends(newer[0], newer[1], older[0], older[1], float(newer_bars), float(older_bars))
+    return _compiled(_trends, newer, older, float(newer_bars), float(older_bars))
+
+
+def _compiled(merge: Callable[..., Block], newer: Block, older: Block, first: float, second: float) -> Block:
+    """Run a compiled merge, which knows flat arrays; slices of whole rows are contiguous, so that none is copied."""
+    shape = newer[0].shape
+    merged = merge(tuple(part.ravel() for part in newer), tuple(part.ravel() for part in older), first, second)
+    return tuple(part.reshape(shape) for part in merged)
 
 
 # One pass over memory per merge instead of one per operation. Without fast-math, so that every operation rounds as
@@ -141,28 +156,21 @@ def _merge_trends(newer: Block, older: Block, newer_bars: int, older_bars: int) 
 
 
 @njit(cache=True, nogil=True)
-def _add_scaled(newer: FloatArray, older: FloatArray, factor: float) -> FloatArray:
-    total = np.empty(newer.size)
-    for row in range(newer.size):
-        total[row] = newer[row] + factor * older[row]
-    return total
+def _add_scaled(newer: Block, older: Block, factor: float, _: float) -> Block:
+    total = np.empty(newer[0].size)
+    for row in range(total.size):
+        total[row] = newer[0][row] + factor * older[0][row]
+    return (total,)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _moments(
-    newer_sum: FloatArray,
-    newer_squares: FloatArray,
-    older_sum: FloatArray,
-    older_squares: FloatArray,
-    newer_bars: float,
-    older_bars: float,
-) -> tuple[FloatArray, FloatArray]:
+def _moments(newer: Block, older: Block, newer_bars: float, older_bars: float) -> Block:
     weight = 1.0 / (newer_bars * older_bars * (newer_bars + older_bars))
-    total, squares = np.empty(newer_sum.size), np.empty(newer_sum.size)
-    for row in range(newer_sum.size):
-        total[row] = newer_sum[row] + older_sum[row]
-        apart = newer_sum[row] * older_bars - older_sum[row] * newer_bars
-        squares[row] = newer_squares[row] + older_squares[row] + apart * apart * weight
+    total, squares = np.empty(newer[0].size), np.empty(newer[0].size)
+    for row in range(total.size):
+        total[row] = newer[0][row] + older[0][row]
+        apart = newer[0][row] * older_bars - older[0][row] * newer_bars
+        squares[row] = newer[1][row] + older[1][row] + apart * apart * weight
     return total, squares
 
 
@@ -184,18 +192,11 @@ def _comoments(newer: Block, older: Block, newer_bars: float, older_bars: float)
 
 
 @njit(cache=True, nogil=True)
-def _trends(
-    newer_sum: FloatArray,
-    newer_trend: FloatArray,
-    older_sum: FloatArray,
-    older_trend: FloatArray,
-    newer_bars: float,
-    older_bars: float,
-) -> tuple[FloatArray, FloatArray]:
-    total, trend = np.empty(newer_sum.size), np.empty(newer_sum.size)
-    for row in range(newer_sum.size):
-        total[row] = newer_sum[row] + older_sum[row]
+def _trends(newer: Block, older: Block, newer_bars: float, older_bars: float) -> Block:
+    total, trend = np.empty(newer[0].size), np.empty(newer[0].size)
+    for row in range(total.size):
+        total[row] = newer[0][row] + older[0][row]
         # The mean bar numbers of the two blocks are half their joint length apart.
-        apart = newer_sum[row] * older_bars - older_sum[row] * newer_bars
-        trend[row] = newer_trend[row] + older_trend[row] + 0.5 * apart
+        apart = newer[0][row] * older_bars - older[0][row] * newer_bars
+        trend[row] = newer[1][row] + older[1][row] + 0.5 * apart
     return total, trend

@@ -1,4 +1,4 @@
-"""What kernels read: the series of one symbol on a regular grid, with NaN where a bar is missing.
+"""What kernels read: the series of one or more symbols on a regular grid, with NaN where a bar is missing.
 
 The leading market is aligned on the same open times; what is published now and then (funding, the fear and greed
 index) is taken as it was known at the close of each bar. Higher timeframes are made here of closed bars. What is
@@ -6,7 +6,7 @@ computed from these series is in `kernels`; which rows come out, in `compute`; w
 `knowledge`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
@@ -36,18 +36,18 @@ _FUNDING_COLUMNS = ("symbol", "ts", "rate", "known_at")
 
 @dataclass(frozen=True)
 class Bars:
-    """One symbol's bars on a regular grid of n open times.
+    """The bars of k symbols, side by side, on a regular grid of n open times.
 
     Attributes:
-        symbol: Inside spelling.
+        symbols: Inside spelling.
         open_ms: Open times, UTC milliseconds, int64 (n,).
         step_ms: Length of a bar.
-        raw: Raw series by name, float64 (n,).
-        known_from: For the symbol's own bars and the leader's: when each bar became known, UTC milliseconds, int64
-            (n,); `NEVER_KNOWN` where there is none.
+        raw: Raw series by name, float64 (n, k).
+        known_from: For the symbols' own bars and the leader's: when each bar became known, UTC milliseconds, int64
+            (n, k); `NEVER_KNOWN` where there is none.
     """
 
-    symbol: str
+    symbols: tuple[str, ...]
     open_ms: IntArray
     step_ms: int
     raw: Mapping[str, FloatArray]
@@ -57,7 +57,7 @@ class Bars:
     _higher: dict[int, "HigherBars"] = field(default_factory=dict)
 
     def series(self, name: str) -> FloatArray:
-        """A series of the catalogue `SERIES`, float64 (n,); derived once, then shared. Not to be written to."""
+        """A series of the catalogue `SERIES`, float64 (n, k); derived once, then shared. Not to be written to."""
         if name in self.raw:
             return self.raw[name]
         if name not in self._derived:
@@ -65,34 +65,39 @@ class Bars:
         return self._derived[name]
 
     def exists(self, origin: Origin) -> BoolArray:
-        """Where there is a bar of that origin. Shape (n,)."""
+        """Where there is a bar of that origin. Shape (n, k)."""
         return np.not_equal(self.known_from[origin], NEVER_KNOWN)
 
     def whole_bars(self, origins: frozenset[Origin]) -> FloatArray:
         """How many bars, each row's own and those before, all exist and were known at the row's decision time.
 
         The decision time of a row is the close of its bar. A window is whole where its length is at most this.
-        Origins without bars of their own do not count. Shape (n,).
+        Origins without bars of their own do not count. Shape (n, k).
         """
         if origins not in self._whole:
             counts = [self._whole_bars(origin) for origin in origins if origin in self.known_from]
-            self._whole[origins] = np.minimum.reduce(counts) if counts else np.full(self.open_ms.size, np.inf)
+            self._whole[origins] = np.minimum.reduce(counts) if counts else np.full(self.shape, np.inf)
         return self._whole[origins]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Bars and symbols."""
+        return self.open_ms.size, len(self.symbols)
+
     def _whole_bars(self, origin: Origin) -> FloatArray:
-        rows = np.arange(self.open_ms.size)
+        rows = np.arange(self.open_ms.size)[:, np.newaxis]
         newest_unknown = np.maximum.accumulate(np.where(self.exists(origin), -1, rows))
-        for row, first_row_that_knows in self.late(origin):
-            until_known = newest_unknown[row:first_row_that_knows]
+        for row, market, first_row_that_knows in self.late(origin):
+            until_known = newest_unknown[row:first_row_that_knows, market]
             np.maximum(until_known, row, out=until_known)
         return (rows - newest_unknown).astype(np.float64)
 
-    def late(self, origin: Origin) -> Iterator[tuple[int, int]]:
-        """Bars that became known after their own row's decision time, each with the first row that knows it."""
+    def late(self, origin: Origin) -> Iterator[tuple[int, int, int]]:
+        """Bars that became known after their own row's decision time: row, market, and the first row that knows it."""
         known_from = self.known_from[origin]
         decision_ms = self.open_ms + self.step_ms
-        for row in np.flatnonzero(self.exists(origin) & (known_from > decision_ms)).tolist():
-            yield row, int(np.searchsorted(decision_ms, known_from[row]))
+        for row, market in np.argwhere(self.exists(origin) & (known_from > decision_ms[:, np.newaxis])).tolist():
+            yield row, market, int(np.searchsorted(decision_ms, known_from[row, market]))
 
     def at(self, step_ms: int) -> "HigherBars":
         """The same market in longer bars, each made of closed bars only."""
@@ -106,11 +111,11 @@ class HigherBars:
     """A symbol's bars at a higher timeframe, and where each row of the base bars looks.
 
     Attributes:
-        bars: The longer bars; only the symbol's own prices.
+        bars: The longer bars; only the symbols' own prices.
         newest_closed: For every row the number of the newest longer bar that was closed at its decision time; int64
             (n,), negative where there is none.
         whole_bars: How many longer bars, that one and those before, were known whole at the row's decision time;
-            float64 (n,).
+            float64 (n, k).
     """
 
     bars: Bars
@@ -119,7 +124,7 @@ class HigherBars:
 
 
 class BarsChunk:
-    """Rows [begin, end) of a symbol's bars, as kernels see them: series with their window statistics."""
+    """Rows [begin, end) of bars, as kernels see them: series with their window statistics."""
 
     def __init__(self, bars: Bars, begin: int, end: int) -> None:
         self.bars = bars
@@ -205,14 +210,15 @@ def origins_of(inputs: tuple[str, ...]) -> frozenset[Origin]:
 
 
 def _change(values: FloatArray) -> FloatArray:
-    changed = np.full(values.size, np.nan)
+    changed = np.full(values.shape, np.nan)
     np.subtract(values[1:], values[:-1], out=changed[1:])
     return changed
 
 
 def _true_range(bars: Bars) -> FloatArray:
     high, low = bars.raw["high"], bars.raw["low"]
-    before = np.concatenate([[np.nan], bars.raw["close"][:-1]])
+    before = np.full(bars.shape, np.nan)
+    before[1:] = bars.raw["close"][:-1]
     largest: FloatArray = np.maximum(high - low, np.maximum(np.abs(high - before), np.abs(low - before)))
     return largest
 
@@ -248,6 +254,7 @@ def assemble(
     lead_in: int,
     start_ms: int | None = None,
     end_ms: int | None = None,
+    side_by_side_up_to: int = 0,
 ) -> Iterator[Bars]:
     """Lay the candles of every symbol on one grid, from the first to the last bar of any of them.
 
@@ -260,9 +267,11 @@ def assemble(
         lead_in: Bars of the grid before the first row that is wanted, whether there are candles of them or not.
         start_ms: First open time that is wanted, UTC milliseconds; None is the first there is.
         end_ms: Open time from which nothing is wanted; None wants all.
+        side_by_side_up_to: All symbols come side by side where no more rows than this are wanted: then the calls are
+            what costs, not the numbers.
 
     Yields:
-        The bars of each symbol of `candles`, in order of symbol.
+        The bars of the symbols of `candles`, in order of symbol: each alone, or all of them side by side.
 
     Raises:
         SchemaError: a column is missing, or two rows are the same bar.
@@ -286,20 +295,38 @@ def assemble(
     grid = np.arange(first - lead_in * step, last + 1, step, dtype=np.int64)
     by_symbol = {symbol: rows for (symbol,), rows in candles.partition_by("symbol", as_dict=True).items()}
     settled = {symbol: rows for (symbol,), rows in funding.partition_by("symbol", as_dict=True).items()}
-    leading, leader_known_from = _on_grid(by_symbol.get(leader, candles.clear()), grid, step)
     decision_ms = grid + step
-    index = fear_greed_as_known(fear_greed, decision_ms)
+    leading, leader_known_from = _on_grid(by_symbol.get(leader, candles.clear()), grid, step)
+    shared = {
+        "open_time": grid.astype(np.float64),
+        "leader_close": leading["close"],
+        **fear_greed_as_known(fear_greed, decision_ms),
+    }
+    markets = []
     for symbol in sorted(by_symbol):
         own, own_known_from = _on_grid(by_symbol[symbol], grid, step)
-        raw = {
-            **own,
-            "open_time": grid.astype(np.float64),
-            "leader_close": leading["close"],
-            **funding_as_known(settled.get(symbol, funding.clear()), decision_ms),
-            **index,
-        }
-        known_from: dict[Origin, IntArray] = {"own": own_known_from, "leader": leader_known_from}
-        yield Bars(symbol, grid, step, raw, known_from)
+        raw = {**own, **funding_as_known(settled.get(symbol, funding.clear()), decision_ms), **shared}
+        markets.append((symbol, raw, own_known_from))
+        if grid.size - lead_in > side_by_side_up_to:
+            yield _side_by_side(markets, grid, step, leader_known_from)
+            markets = []
+    if markets:
+        yield _side_by_side(markets, grid, step, leader_known_from)
+
+
+def _side_by_side(
+    markets: Sequence[tuple[str, Mapping[str, FloatArray], IntArray]],
+    grid: IntArray,
+    step_ms: int,
+    leader_known_from: IntArray,
+) -> Bars:
+    symbols, raws, own_known_from = zip(*markets, strict=True)
+    raw = {name: np.stack([series[name] for series in raws], axis=1) for name in raws[0]}
+    known_from: dict[Origin, IntArray] = {
+        "own": np.stack(own_known_from, axis=1),
+        "leader": np.stack([leader_known_from] * len(symbols), axis=1),
+    }
+    return Bars(symbols, grid, step_ms, raw, known_from)
 
 
 def _check(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> None:
@@ -332,22 +359,25 @@ def _higher_bars(bars: Bars, step_ms: int) -> HigherBars:
     ratio = step_ms // bars.step_ms
     begin = int(-bars.open_ms[0] % step_ms) // bars.step_ms
     count = max((bars.open_ms.size - begin) // ratio, 0)
-    parts = {name: bars.raw[name][begin : begin + count * ratio].reshape(count, ratio) for name in _PRICES}
-    volume = window_sum(parts["volume"].ravel(), ratio)[::ratio] if count else np.empty(0)
+    covered = slice(begin, begin + count * ratio)
+    parts = {name: bars.raw[name][covered].reshape(count, ratio, -1) for name in ("open", "high", "low", "close")}
+    volume = bars.raw["volume"][covered]
     raw = {
-        "open": parts["open"][:, 0],
+        "open": parts["open"][:, 0].copy(),
         "high": parts["high"].max(axis=1),
         "low": parts["low"].min(axis=1),
-        "close": parts["close"][:, -1],
-        "volume": volume,
+        "close": parts["close"][:, -1].copy(),
+        "volume": window_sum(volume, ratio)[::ratio].copy() if count else volume,
     }
-    exists = bars.exists("own")[begin : begin + count * ratio].reshape(count, ratio).all(axis=1)
-    open_ms = bars.open_ms[begin : begin + count * ratio : ratio]
-    longer = Bars(bars.symbol, open_ms, step_ms, raw, {"own": np.where(exists, open_ms + step_ms, NEVER_KNOWN)})
+    exists = bars.exists("own")[covered].reshape(count, ratio, -1).all(axis=1)
+    open_ms = bars.open_ms[covered][::ratio]
+    known_from = np.where(exists, open_ms[:, np.newaxis] + step_ms, NEVER_KNOWN)
     newest_closed = (np.arange(bars.open_ms.size) + 1 - begin) // ratio - 1
-    newest_unknown = np.maximum.accumulate(np.where(exists, -1, np.arange(count)))[newest_closed]
-    for row, first_row_that_knows in bars.late("own"):
+    missing = np.where(exists, -1, np.arange(count)[:, np.newaxis])
+    newest_unknown = np.maximum.accumulate(missing)[newest_closed]
+    for row, market, first_row_that_knows in bars.late("own"):
         number = (row - begin) // ratio
-        until_known = newest_unknown[begin + (number + 1) * ratio - 1 : first_row_that_knows]
+        until_known = newest_unknown[begin + (number + 1) * ratio - 1 : first_row_that_knows, market]
         np.maximum(until_known, number, out=until_known)
-    return HigherBars(longer, newest_closed, (newest_closed - newest_unknown).astype(np.float64))
+    whole_bars = (newest_closed[:, np.newaxis] - newest_unknown).astype(np.float64)
+    return HigherBars(Bars(bars.symbols, open_ms, step_ms, raw, {"own": known_from}), newest_closed, whole_bars)

@@ -48,7 +48,7 @@ def missing_reasons(
     first = candles if "revision" not in candles.columns else candles.filter(pl.col("revision") == 0)
     market = assemble(first, funding, fear_greed, timeframe, leader, lead_in=feature_set.warm_up - 1)
     for bars in market if incomplete.height else ():
-        own = incomplete.filter(pl.col("symbol") == bars.symbol)
+        own = incomplete.filter(pl.col("symbol") == bars.symbols[0])
         for (name,), rows in own.partition_by("feature", as_dict=True).items():
             positions = (rows["ts"].dt.epoch("ms").to_numpy() - bars.open_ms[0]) // bars.step_ms
             reasons = pl.Series("reason", _reasons(specs[name], bars, positions), dtype=pl.String())
@@ -60,8 +60,8 @@ def _reasons(spec: FeatureSpec, bars: Bars, rows: IntArray) -> list[str]:
     early, broken = np.zeros(rows.size, dtype=np.bool_), np.zeros(rows.size, dtype=np.bool_)
     for origin in origins_of(spec.inputs) & bars.known_from.keys():
         exists = bars.exists(origin)
-        first = int(np.argmax(exists)) if exists.any() else exists.size
+        first = int(np.argmax(exists[:, 0])) if exists.any() else exists.size
         early |= rows - spec.warm_up + 1 < first
-        broken |= bars.whole_bars(frozenset({origin}))[rows] < spec.warm_up
+        broken |= bars.whole_bars(frozenset({origin}))[rows, 0] < spec.warm_up
     kinds = np.select([early, broken], ["warm_up", "gap"], "undefined")
     return [f"{kind}: {spec.family}" for kind in kinds.tolist()]

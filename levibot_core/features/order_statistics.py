@@ -1,9 +1,11 @@
 """Order statistics of every window, by one sorted window that slides along: exact whatever the algorithm.
 
-Results have shape (n - window + 1,) for a series of shape (n,); a NaN in a window makes its results NaN. Sums and
+Results have shape (n - window + 1, k) for a series of shape (n, k), k markets side by side, and without k for one of
+shape (n,); a NaN in a window makes its results NaN. Sums and
 extremes are in `folds`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ _ONE = np.uint64(1)
 
 
 class OrderStatistics(NamedTuple):
-    """Of every window: three arrays of shape (n - window + 1,).
+    """Of every window: three arrays of shape (n - window + 1,) or (n - window + 1, k).
 
     Attributes:
         rank: Share of the window below the newest value, equal ones counted half; 0 to 1.
@@ -32,16 +34,27 @@ def window_order_statistics(values: FloatArray, window: int, share: float) -> Or
     """Rank of the newest value, and the quantiles of `share` and of 1 - `share`, of every window.
 
     Args:
-        values: Series of shape (n,), n >= window.
+        values: Series of shape (n,) or (n, k), n >= window.
         window: Length of the windows in bars, at least 2.
         share: Between 0 and 0.5.
     """
-    return OrderStatistics(*_slide(np.ascontiguousarray(values), window, share))
+    columns = [_slide(column, window, share) for column in _columns(values)]
+    return OrderStatistics(*(_joined(parts, values) for parts in zip(*columns, strict=True)))
 
 
 def bars_since_maximum(values: FloatArray, window: int) -> FloatArray:
     """Bars from the newest of the largest values to the end of every window; 0 is the newest bar."""
-    return _newest_of_the_largest(np.ascontiguousarray(values), window)
+    return _joined([_newest_of_the_largest(column, window) for column in _columns(values)], values)
+
+
+def _columns(values: FloatArray) -> FloatArray:
+    """The markets of a series, each contiguous. Shape (k, n)."""
+    return np.ascontiguousarray(values.reshape(len(values), -1).T)
+
+
+def _joined(columns: Sequence[FloatArray], like: FloatArray) -> FloatArray:
+    """The statistic of each market, side by side as in the series."""
+    return columns[0].reshape(-1, *like.shape[1:]) if len(columns) == 1 else np.stack(columns, axis=1)
 
 
 @njit(cache=True, nogil=True)

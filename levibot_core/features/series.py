@@ -4,6 +4,7 @@ The statistics are computed in `folds` and `order_statistics`; which series ther
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,12 +20,14 @@ _Statistic = TypeVar("_Statistic")
 
 
 class WindowedSeries:
-    """Rows [begin, end) of a series, each with the bars before it; every statistic has shape (end - begin,).
+    """Rows [begin, end) of a series of k markets, each with the bars before it.
+
+    Every statistic has shape (end - begin, k).
 
     A statistic is computed once and shared by the kernels that ask for it; nobody writes to it.
 
     Args:
-        values: The whole series, float64 (n,), one value per bar of a regular grid.
+        values: The whole series, float64 (n, k), one row per bar of a regular grid.
         begin: First row that is wanted; windows reach back from it, at most to the first value.
         end: Row after the last that is wanted.
     """
@@ -47,7 +50,7 @@ class WindowedSeries:
         return self.values[self.begin - bars : self.end - bars]
 
     def span(self, window: int) -> FloatArray:
-        """The values that all windows of that length cover: shape (end - begin + window - 1,)."""
+        """The values that all windows of that length cover: shape (end - begin + window - 1, k)."""
         return self.values[self.begin - window + 1 : self.end]
 
     def extended(self, bars: int) -> "WindowedSeries":
@@ -134,15 +137,18 @@ class WindowedSeries:
 
 
 def exponential_mean(values: FloatArray, span: float, window: int) -> FloatArray:
-    """As `WindowedSeries.exponential_mean`, for values of shape (n,). Shape (n - window + 1,)."""
+    """As `WindowedSeries.exponential_mean`, for values of shape (n, k). Shape (n - window + 1, k)."""
     decay = 1.0 - 2.0 / (span + 1.0)
-    weights = [1.0]
-    for _ in range(window - 1):
-        weights.append(weights[-1] * decay)
+    return folds.window_exponential_sum(values, decay, window) / _total_weight(decay, window)
+
+
+@cache
+def _total_weight(decay: float, window: int) -> float:
+    # Smallest first, by plain additions: Python's `sum` compensates in some versions and not in others.
     total = 0.0
-    for weight in reversed(weights):
+    for weight in reversed(folds.powers_of(decay, window - 1)):
         total += weight
-    return folds.window_exponential_sum(values, decay, window) / total
+    return total
 
 
 def time_squares(window: int) -> float:

@@ -105,18 +105,21 @@ def test_order_statistics_are_those_of_the_window(values: FloatArray, share: flo
 def test_compiled_merges_round_like_plain_python() -> None:
     """No fused multiply-add, no reordering: the compiled loops have the bits of the interpreter."""
     random = np.random.default_rng(5)
-    blocks = [random.lognormal(3.0, 2.0, 300) for _ in range(10)]
-    pairs: list[tuple[Any, tuple[Any, ...]]] = [
-        (folds._add_scaled, (*blocks[:2], 0.37)),
-        (folds._moments, (*blocks[:4], 7.0, 3.0)),
-        (folds._trends, (*blocks[:4], 7.0, 3.0)),
-        (folds._comoments, (tuple(blocks[:5]), tuple(blocks[5:]), 7.0, 3.0)),
-    ]
-    for compiled, arguments in pairs:
-        for machine, plain in zip(
-            np.atleast_2d(compiled(*arguments)), np.atleast_2d(compiled.py_func(*arguments)), strict=True
-        ):
+    newer, older = (tuple(random.lognormal(3.0, 2.0, 300) for _ in range(5)) for _ in range(2))
+    for compiled, parts in ((folds._add_scaled, 1), (folds._moments, 2), (folds._trends, 2), (folds._comoments, 5)):
+        arguments = (newer[:parts], older[:parts], 7.0, 3.0)
+        for machine, plain in zip(compiled(*arguments), compiled.py_func(*arguments), strict=True):
             assert machine.tobytes() == plain.tobytes(), compiled.__name__
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_markets_side_by_side_have_the_bits_of_each_alone(name: str) -> None:
+    values = np.random.default_rng(8).lognormal(3.0, 1.0, (50, 3))
+    together = STATISTICS[name](values, 13)
+    for market in range(3):
+        alone = STATISTICS[name](np.ascontiguousarray(values[:, market]), 13)
+        for statistic, single in zip(together, alone, strict=True):
+            assert statistic[:, market].tobytes() == single.tobytes()
 
 
 def test_rounding_of_equal_numbers_is_no_deviation() -> None:
