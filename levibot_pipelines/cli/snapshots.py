@@ -49,17 +49,14 @@ def list_snapshots(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     print_table(
         "Training snapshots",
-        ("snapshot", "as of", "rows", "features", "source", "MB", "latest", "models"),
+        ("snapshot", "as of", "rows", "MB", "needed as"),
         [
             (
                 row["snapshot_id"],
-                row["as_of"],
+                row["as_of"][:10],
                 f"{row['rows']:,}",
-                row["feature_set"],
-                row["source"],
                 f"{row['bytes'] / 1e6:,.1f}",
-                "yes" if row["latest"] else "",
-                ", ".join(row["models"]),
+                ", ".join(["latest"] * row["latest"] + row["models"]),
             )
             for row in found
         ],
@@ -125,7 +122,7 @@ def audit_snapshot(snapshot_id: SnapshotArgument = None, as_json: JsonOption = F
         most_rows_first = sorted(report.causes, key=lambda cause: -sum(cause.rows.values()))
         print_table(
             f"Causes: {len(report.causes):,}" + (f", the first {_CAUSES_SHOWN}" * (len(report.causes) > _CAUSES_SHOWN)),
-            ("table", "symbol", "of", "kind", "old", "new", "known", "rows in whose window it lies"),
+            ("what", "of", "old", "new", "known", "rows touched"),
             [_cause(cause) for cause in most_rows_first[:_CAUSES_SHOWN]],
         )
 
@@ -158,16 +155,14 @@ def _totals(report: AuditReport) -> list[tuple[str, object]]:
 def _cause(cause: Cause) -> tuple[object, ...]:
     found = cause.to_dict()
     return (
-        found["table"],
-        found["symbol"],
-        found["ts"],
-        found["kind"],
+        f"{found['kind']} {found['table']} {found['symbol'] or ''}",
+        found["ts"][:16],
         _values(found["old"]),
         _values(found["new"]),
-        found["known_at"] or "after the snapshot",
+        (found["known_at"] or "after the snapshot")[:19],
         ", ".join(f"{symbol}: {count:,}" for symbol, count in cause.rows.items()),
     )
 
 
 def _values(values: dict[str, float] | None) -> str:
-    return "nothing" if values is None else ", ".join(f"{name} {value:.10g}" for name, value in values.items())
+    return "nothing" if values is None else ", ".join(f"{name} {value:.8g}" for name, value in values.items())
