@@ -92,9 +92,15 @@ class AuditReport:
         """Differing rows in whose windows the lake shows no change: something before the window was replaced."""
         return self.differing.filter(pl.col("causes").list.len() == 0).height
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows differ: all, by kind of change, and those without a cause."""
+        kinds = self.differing["change"]
+        by_kind = {kind: int((kinds == kind).sum()) for kind in ("changed", "added", "gone")}
+        return {"differing": kinds.len(), **by_kind, "unexplained": self.unexplained}
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON has it; of the columns that differ in a row, how many and the first few."""
-        kinds = self.differing["change"].to_list()
         rows = self.differing.with_columns(
             pl.col("ts").dt.to_string("iso:strict"),
             columns=pl.col("columns").list.len(),
@@ -104,9 +110,7 @@ class AuditReport:
             "snapshot_id": self.snapshot_id,
             "as_of": self.as_of.isoformat(),
             "rows": self.rows,
-            "differing": self.differing.height,
-            **{kind: kinds.count(kind) for kind in ("changed", "added", "gone")},
-            "unexplained": self.unexplained,
+            **self.counts,
             "causes": [cause.to_dict() for cause in self.causes],
             "differing_rows": rows.to_dicts(),
         }

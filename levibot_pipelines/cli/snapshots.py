@@ -140,15 +140,15 @@ def _named_or_latest(workspace: Workspace, snapshot_id: str | None) -> str:
 
 
 def _totals(report: AuditReport) -> list[tuple[str, object]]:
-    totals = report.to_dict()
+    counts = report.counts
     return [
-        ("as of", totals["as_of"]),
+        ("as of", report.as_of),
         ("rows", f"{report.rows:,}"),
-        ("would differ", f"{totals['differing']:,}"),
-        ("other values", f"{totals['changed']:,}"),
-        ("not in the snapshot, would be", f"{totals['added']:,}"),
-        ("in the snapshot, would not be", f"{totals['gone']:,}"),
-        ("without a cause in the lake", f"{totals['unexplained']:,}"),
+        ("would differ", f"{counts['differing']:,}"),
+        ("other values", f"{counts['changed']:,}"),
+        ("not in the snapshot, would be", f"{counts['added']:,}"),
+        ("in the snapshot, would not be", f"{counts['gone']:,}"),
+        ("without a cause in the lake", f"{counts['unexplained']:,}"),
     ]
 
 
