@@ -15,7 +15,7 @@ from levibot_core.backtest.metrics import BacktestSummary
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity, BundleManifest
 from levibot_core.models.candidate import BUNDLE, CalibratedCandidate, Candidate
-from levibot_core.stores.snapshots import SnapshotManifest
+from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_pipelines.provenance import code_version
 from levibot_pipelines.references import BacktestReference, ModelReference
 from levibot_pipelines.registry import CHAMPION, ModelRegistry

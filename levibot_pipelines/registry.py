@@ -250,6 +250,19 @@ class ModelRegistry:
         """The version an alias points to, or None."""
         return next((found for found in self.versions() if alias in found.aliases), None)
 
+    def snapshots_in_use(self) -> dict[str, tuple[str, ...]]:
+        """Every snapshot that a model of this home names, whatever the model: id to `name version`, oldest first."""
+        users: dict[str, tuple[str, ...]] = {}
+        page = self.client.search_model_versions()
+        found = list(page)
+        while page.token:
+            page = self.client.search_model_versions(page_token=page.token)
+            found += page
+        for item in sorted(found, key=lambda item: (item.name, int(item.version))):
+            snapshot_id = item.tags.get("snapshot_id", "")
+            users[snapshot_id] = (*users.get(snapshot_id, ()), f"{item.name} {item.version}")
+        return users
+
     def load_bundle(self, version: int) -> ModelBundle:
         """The bundle of a version, its hashes checked.
 

@@ -24,6 +24,7 @@ def frame_digest(frame: pl.DataFrame) -> str:
         if column.dtype == pl.String:
             digest.update(json.dumps(column.to_list()).encode())
         else:
-            numbers = column.to_physical().fill_null(0).to_numpy()
+            physical = column if column.dtype.is_numeric() else column.to_physical()
+            numbers = (physical.fill_null(0) if column.null_count() else physical).to_numpy()
             digest.update(numbers.astype(numbers.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.hexdigest()

@@ -136,13 +136,28 @@ class Lake:
             frame = frame.filter(pl.col("known_at") <= _instant(as_of_ms))
         return frame.sort(key)
 
-    def read_all_revisions(self, dataset: Dataset, symbols: Sequence[str] | None = None) -> pl.DataFrame:
-        """Every row there is, corrections and what they corrected, sorted by the dataset's key.
+    def read_all_revisions(
+        self,
+        dataset: Dataset,
+        symbols: Sequence[str] | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Every row with `ts` in `[start_ms, end_ms)`, corrections and what they corrected, sorted by the key.
+
+        Args:
+            dataset: What to read.
+            symbols: Inside spelling; None is all there are.
+            start_ms: First `ts`, UTC milliseconds; None is the first there is.
+            end_ms: `ts` from which no row is given; None gives all.
+            columns: Columns to give beside the key's, to spare memory; None gives all.
 
         Raises:
             LakeCorruptionError: a file cannot be read.
         """
-        return self._read_revisions(dataset, symbols, None, None).sort(dataset.table.key)
+        names = None if columns is None else [*dict.fromkeys([*dataset.table.key, *columns])]
+        return self._read_revisions(dataset, symbols, start_ms, end_ms, names).sort(dataset.table.key)
 
     def latest_known_at_ms(self, dataset: Dataset, symbol: str, before_ms: int | None = None) -> int:
         """When the symbol's newest row (by `ts`) became known, UTC milliseconds; of a candle, its close time.
@@ -224,10 +239,17 @@ class Lake:
         )
 
     def _read_revisions(
-        self, dataset: Dataset, symbols: Sequence[str] | None, start_ms: int | None, end_ms: int | None
+        self,
+        dataset: Dataset,
+        symbols: Sequence[str] | None,
+        start_ms: int | None,
+        end_ms: int | None,
+        names: Sequence[str] | None = None,
     ) -> pl.DataFrame:
-        parts = [self._read_file(path, dataset) for path in self._files(dataset, symbols, start_ms, end_ms)]
-        frame = pl.concat([dataset.table.empty(), *parts])
+        columns = dataset.table.polars_schema.names() if names is None else names
+        files = self._files(dataset, symbols, start_ms, end_ms)
+        parts = (self._read_file(path, dataset).select(columns) for path in files)
+        frame = pl.concat([dataset.table.empty().select(columns), *parts])
         if start_ms is not None:
             frame = frame.filter(pl.col("ts") >= _instant(start_ms))
         if end_ms is not None:

@@ -1,67 +1,36 @@
 """Training snapshots: features and labels of a window as known at an instant, frozen under an id and a checksum.
 
-A snapshot is a folder that appears whole or not at all. Reading the lake is its caller's work; splitting the rows is
-`levibot_core.validation.split`'s.
+A snapshot is a folder that appears whole or not at all; the file `features_latest.json` beside the folders names the
+one built last. What is in a snapshot is computed in `training_rows`; building one again from its id is
+`snapshot_rebuild`'s work, removing old ones `snapshot_retention`'s, and comparing one with what is known today
+`snapshot_audit`'s. Splitting the rows is `levibot_core.validation.split`'s.
 """
 
-import hashlib
 import io
 import json
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from levibot_core.errors import SnapshotError, SnapshotNotFoundError
-from levibot_core.features.compute import compute_features
-from levibot_core.features.missing import missing_reasons
 from levibot_core.features.registry import FeatureSet
-from levibot_core.labels.direction import DirectionLabel, direction_labels
 from levibot_core.market.sources.base import SourceIdentity
 from levibot_core.market.timeframe import Timeframe
-from levibot_core.schemas import TIMESTAMP, TRAINING_ROWS
-from levibot_core.stores.digest import frame_digest
 from levibot_core.stores.files import write_atomically, write_json_atomically
 from levibot_core.stores.paths import not_writable
+from levibot_core.stores.snapshot_manifest import SnapshotManifest, content_checksum
+from levibot_core.stores.training_rows import TrainingInputs, TrainingRows, training_rows
 
 _MANIFEST = "snapshot.json"
 _ROWS, _CANDLES = "rows.parquet", "candles.parquet"
-_CANDLE_COLUMNS = ("symbol", "ts", "open", "high", "low", "close", "volume", "known_at")
+_POINTER = "features_latest.json"
 _CHECKSUM_DIGITS_IN_ID = 12
-_COLUMNS_NAMED_IN_ERRORS = 8
-
-
-class SnapshotManifest(BaseModel):
-    """What snapshot.json says.
-
-    `checksum` is the SHA-256 over the content of rows and candles, the hash of the feature definitions, the label's
-    definition, market, timeframe, source and as-of time; `dropped` counts the rows of the window that are not in the
-    snapshot, by reason.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    snapshot_id: str
-    created_at: AwareDatetime
-    as_of: AwareDatetime
-    checksum: str
-    rows: int
-    dropped: dict[str, int]
-    symbols: tuple[str, ...]
-    market: str
-    timeframe: str
-    horizon_bars: int
-    feature_set: str
-    features: tuple[str, ...]
-    features_sha256: str
-    source: SourceIdentity
-    first_ts: AwareDatetime
-    last_ts: AwareDatetime
-    warm_up: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +57,7 @@ class SnapshotStore:
     def build(
         self,
         *,
-        candles: pl.DataFrame,
-        funding: pl.DataFrame,
+        inputs: TrainingInputs,
         feature_set: FeatureSet,
         timeframe: Timeframe,
         horizon_bars: int,
@@ -100,12 +68,11 @@ class SnapshotStore:
     ) -> SnapshotManifest:
         """Freeze the training rows with open time from `start_ms` on whose label was known at `as_of_ms`.
 
-        Rows with a NaN and rows without a label are left out and counted. When the same content is there already,
-        that snapshot is verified and returned, and nothing is written.
+        When the same content is there already, that snapshot is verified and returned. Either way `latest` is that
+        snapshot afterwards; its pointer is moved last.
 
         Args:
-            candles: One revision per symbol and bar, as known at `as_of_ms`; bars before `start_ms` serve as warm-up.
-            funding: One revision per symbol and settlement, as known at `as_of_ms`; may be empty.
+            inputs: Every revision known at `as_of_ms` of every row; bars before `start_ms` serve as warm-up.
             feature_set: Features to compute.
             timeframe: Length of a bar.
             horizon_bars: Horizon of the direction label.
@@ -119,28 +86,22 @@ class SnapshotStore:
                 already and damaged.
             HomeNotWritableError: the folder cannot be written; nothing of the snapshot is left.
         """
-        as_of = pl.lit(as_of_ms, dtype=pl.Int64).cast(TIMESTAMP)
-        candles, funding = candles.filter(pl.col("known_at") <= as_of), funding.filter(pl.col("known_at") <= as_of)
-        features = compute_features(candles, funding, feature_set, timeframe, start_ms=start_ms, end_ms=as_of_ms)
-        labels = direction_labels(candles, timeframe, horizon_bars).filter(pl.col("label_end") <= as_of)
-        reasons = missing_reasons(features, candles, funding, feature_set, timeframe)
-        whole = features.join(reasons, on=["symbol", "ts"], how="anti", maintain_order="left")
-        names = [*TRAINING_ROWS.polars_schema, *feature_set.names]
-        rows = whole.join(labels, on=["symbol", "ts"], maintain_order="left").select(names).sort("symbol", "ts")
-        if rows.is_empty():
-            raise _nothing_left(features, feature_set, len(labels))
-        dropped = dict(sorted(reasons["reason"].value_counts().iter_rows()))
-        if unlabelled := whole.height - rows.height:
-            dropped["no_label"] = unlabelled
-        window = candles.filter(pl.col("ts") >= pl.lit(start_ms, dtype=pl.Int64).cast(TIMESTAMP))
+        content = training_rows(
+            inputs,
+            feature_set=feature_set,
+            timeframe=timeframe,
+            horizon_bars=horizon_bars,
+            start_ms=start_ms,
+            as_of_ms=as_of_ms,
+        )
         manifest = SnapshotManifest(
             snapshot_id="",
             created_at=datetime.now(UTC).replace(microsecond=0),
             as_of=_instant(as_of_ms),
             checksum="",
-            rows=rows.height,
-            dropped=dropped,
-            symbols=tuple(rows["symbol"].unique().sort()),
+            rows=content.rows.height,
+            dropped=content.dropped,
+            symbols=tuple(content.rows["symbol"].unique().sort()),
             market=market,
             timeframe=timeframe.name,
             horizon_bars=horizon_bars,
@@ -148,11 +109,15 @@ class SnapshotStore:
             features=feature_set.names,
             features_sha256=feature_set.sha256,
             source=source,
-            first_ts=rows["ts"].min(),
-            last_ts=rows["ts"].max(),
+            first_ts=content.rows["ts"].min(),
+            last_ts=content.rows["ts"].max(),
             warm_up=feature_set.warm_up,
+            window_start=_instant(start_ms),
+            inputs=tuple(inputs.candles["symbol"].unique().sort()),
         )
-        return self._keep(manifest, rows, window.select(_CANDLE_COLUMNS).sort("symbol", "ts"))
+        kept = self._keep(manifest, content)
+        self._point_at(kept.snapshot_id)
+        return kept
 
     def load(self, snapshot_id: str) -> Snapshot:
         """Read a snapshot and prove that its bytes are what its checksum says.
@@ -162,9 +127,9 @@ class SnapshotStore:
             SnapshotError: a file is missing, unreadable or altered.
         """
         folder = self.root / snapshot_id
-        manifest = self._manifest(folder)
+        manifest = self.manifest(snapshot_id)
         snapshot = Snapshot(manifest, _read(folder / _ROWS), _read(folder / _CANDLES))
-        found = _checksum(manifest, snapshot.rows, snapshot.candles)
+        found = content_checksum(manifest, snapshot.rows, snapshot.candles)
         if manifest.checksum != found or manifest.snapshot_id != snapshot_id:
             raise SnapshotError(
                 f"Expected snapshot {snapshot_id} to have checksum {manifest.checksum}, was {found}: its files were "
@@ -187,23 +152,32 @@ class SnapshotStore:
         Raises:
             SnapshotError: a manifest cannot be understood.
         """
-        folders = (path.parent for path in self.root.glob(f"[!.]*/{_MANIFEST}"))
-        return tuple(sorted(map(self._manifest, folders), key=lambda found: (found.created_at, found.snapshot_id)))
+        names = [path.parent.name for path in self.root.glob(f"[!.]*/{_MANIFEST}")]
+        return tuple(sorted(map(self.manifest, names), key=lambda found: (found.created_at, found.snapshot_id)))
 
     def latest(self) -> SnapshotManifest | None:
-        """Manifest of the snapshot made last; None when there is none.
+        """Manifest of the snapshot that was built last; None when none ever was.
 
         Raises:
-            SnapshotError: a manifest cannot be understood.
+            SnapshotNotFoundError: the pointer names a snapshot that is not there.
+            SnapshotError: the pointer or the manifest cannot be understood.
         """
-        return next(reversed(self.list()), None)
+        snapshot_id = self._pointed()
+        return None if snapshot_id is None else self.manifest(snapshot_id)
 
-    def _manifest(self, folder: Path) -> SnapshotManifest:
+    def manifest(self, snapshot_id: str) -> SnapshotManifest:
+        """What a snapshot says about itself; its rows are not read.
+
+        Raises:
+            SnapshotNotFoundError: there is no such snapshot.
+            SnapshotError: its manifest cannot be understood.
+        """
+        folder = self.root / snapshot_id
         path = folder / _MANIFEST
         if folder.parent != self.root or not path.is_file():
             raise SnapshotNotFoundError(
-                f"Expected a snapshot named {folder.name!r} in {self.root}, was none. "
-                "List the folder for the ids there are, or build a new snapshot."
+                f"Expected a snapshot named {snapshot_id!r} in {self.root}, was none. "
+                "`levibot features snapshots` lists those there are."
             )
         try:
             return SnapshotManifest.model_validate_json(path.read_bytes())
@@ -213,14 +187,58 @@ class SnapshotStore:
                 f"{_remedy(folder)}"
             ) from error
 
-    def _keep(self, draft: SnapshotManifest, rows: pl.DataFrame, candles: pl.DataFrame) -> SnapshotManifest:
-        checksum = _checksum(draft, rows, candles)
+    def remove(self, snapshot_id: str) -> int:
+        """Remove a snapshot, whole at once for whoever looks; return the bytes it took.
+
+        Raises:
+            SnapshotNotFoundError: there is no such snapshot.
+            HomeNotWritableError: the folder cannot be changed; the snapshot is as it was.
+        """
+        folder = self.root / self.manifest(snapshot_id).snapshot_id
+        size = self.size(snapshot_id)
+        leaving = self._hidden(snapshot_id)
+        try:
+            folder.replace(leaving)
+        except OSError as error:
+            raise not_writable(folder, error) from error
+        shutil.rmtree(leaving, ignore_errors=True)
+        return size
+
+    def size(self, snapshot_id: str) -> int:
+        """Bytes that a snapshot's files take."""
+        return sum(path.stat().st_size for path in (self.root / snapshot_id).iterdir())
+
+    def _hidden(self, snapshot_id: str) -> Path:
+        return self.root / f".{snapshot_id}.{secrets.token_hex(4)}.tmp"
+
+    def _pointed(self) -> str | None:
+        path = self.root / _POINTER
+        if not path.exists():
+            return None
+        try:
+            return str(json.loads(path.read_text("utf-8"))["snapshot_id"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise SnapshotError(
+                f"Expected {path} to name the newest snapshot, was unreadable ({error!r}). "
+                "Delete it, then build a snapshot; nothing else is lost."
+            ) from error
+
+    def _point_at(self, snapshot_id: str) -> None:
+        with suppress(SnapshotError):  # a pointer that cannot be understood is replaced
+            if self._pointed() == snapshot_id:
+                return
+        moved_at = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json_atomically(self.root / _POINTER, {"snapshot_id": snapshot_id, "moved_at": moved_at})
+
+    def _keep(self, draft: SnapshotManifest, content: TrainingRows) -> SnapshotManifest:
+        rows, candles = content.rows, content.candles
+        checksum = content_checksum(draft, rows, candles)
         digits = checksum[:_CHECKSUM_DIGITS_IN_ID]
         for path in sorted(self.root.glob(f"[!.]*-{digits}/{_MANIFEST}")):
             return self.verify(path.parent.name)
         snapshot_id = f"{draft.created_at:%Y%m%dT%H%M%SZ}-{digits}"
         manifest = draft.model_copy(update={"snapshot_id": snapshot_id, "checksum": checksum})
-        unfinished = self.root / f".{snapshot_id}.{secrets.token_hex(4)}.tmp"
+        unfinished = self._hidden(snapshot_id)
         try:
             write_atomically(unfinished / _ROWS, lambda path: rows.write_parquet(path, compression="zstd"))
             write_atomically(unfinished / _CANDLES, lambda path: candles.write_parquet(path, compression="zstd"))
@@ -231,21 +249,6 @@ class SnapshotStore:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return manifest
-
-
-def _checksum(manifest: SnapshotManifest, rows: pl.DataFrame, candles: pl.DataFrame) -> str:
-    """SHA-256 over content and definitions; neither file layout nor time of creation count."""
-    content = {
-        "rows": frame_digest(rows),
-        "candles": frame_digest(candles),
-        "features_sha256": manifest.features_sha256,
-        "label": DirectionLabel(horizon_bars=manifest.horizon_bars).model_dump(),
-        "as_of_ms": int(manifest.as_of.timestamp() * 1000),
-        "market": manifest.market,
-        "timeframe": manifest.timeframe,
-        "source": [manifest.source.kind, manifest.source.key],
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -264,16 +267,3 @@ def _remedy(folder: Path) -> str:
 
 def _instant(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _nothing_left(features: pl.DataFrame, feature_set: FeatureSet, labels: int) -> SnapshotError:
-    empty = [name for name in feature_set.names if features[name].is_nan().all()]
-    named = [f"{name} (0 of {features.height})" for name in empty[:_COLUMNS_NAMED_IN_ERRORS]]
-    if len(empty) > len(named):
-        named.append(f"and {len(empty) - len(named)} more")
-    columns = f"no value at all in {', '.join(named)}" if empty else "no row with every feature and a label"
-    return SnapshotError(
-        f"Expected at least one whole training row, was none: {features.height} bars and {labels} labels in the "
-        f"window, {columns}. A bar needs {feature_set.warm_up} bars of history; leader_* needs candles of the leading "
-        "market, funding_* needs settled funding. Ingest what is missing, or more days."
-    )

@@ -5,6 +5,7 @@ import dagster as dg
 from levibot_core.features.refresh import latest_vectors, refresh_features
 from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
+from levibot_core.stores.training_rows import read_inputs
 from levibot_pipelines.defs.shared.automation import follows_inputs
 from levibot_pipelines.defs.shared.metadata import OWNERS, column_schema, table
 from levibot_pipelines.defs.shared.partitions import single_run, slices_of, symbol_months
@@ -66,8 +67,14 @@ def training_snapshot(
     identity = workspace.ingested_source
     start_ms, as_of_ms = training_window(workspace)
     manifest = workspace.snapshots.build(
-        candles=workspace.lake.read(workspace.candles(identity), symbols=workspace.settings.symbols, as_of_ms=as_of_ms),
-        funding=workspace.lake.read(workspace.funding(identity), symbols=workspace.settings.symbols, as_of_ms=as_of_ms),
+        inputs=read_inputs(
+            workspace.lake,
+            source_key=identity.key,
+            market=workspace.settings.market,
+            timeframe=workspace.settings.timeframe,
+            symbols=workspace.settings.symbols,
+            as_of_ms=as_of_ms,
+        ),
         feature_set=workspace.feature_set,
         timeframe=workspace.timeframe,
         horizon_bars=workspace.settings.horizon_bars,

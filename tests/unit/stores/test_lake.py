@@ -263,3 +263,16 @@ def test_the_current_source_is_remembered(lake: Lake) -> None:
     (lake.root / "current_source.json").write_text('{"kind": "recorded"')
     with pytest.raises(LakeCorruptionError, match=r"current_source\.json.*Delete it"):
         lake.current_source()
+
+
+def test_every_revision_of_a_window_is_read_with_the_columns_asked_for(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    rows = {("BTC/USDT", JUNE_30 + BAR * bar): float(bar) for bar in range(300)}
+    lake.append(DATASET, candles(rows), JUNE_30)
+    corrected = ("BTC/USDT", JUNE_30 + BAR * 290)
+    lake.append(DATASET, candles({corrected: -1.0}), JUNE_30 + 2 * 86_400_000)
+
+    window = lake.read_all_revisions(DATASET, None, JUNE_30 + BAR * 289, JUNE_30 + BAR * 292, ["close"])
+
+    assert window.columns == ["symbol", "ts", "revision", "close"]
+    assert window["close"].to_list() == [289.0, 290.0, -1.0, 291.0]

@@ -15,7 +15,9 @@ from levibot_core.labels.direction import direction_labels
 from levibot_core.market.sources.base import SourceIdentity
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TIMESTAMP, TRAINING_ROWS
-from levibot_core.stores.snapshots import SnapshotManifest, SnapshotStore
+from levibot_core.stores.snapshot_manifest import SnapshotManifest
+from levibot_core.stores.snapshots import SnapshotStore
+from levibot_core.stores.training_rows import TrainingInputs
 
 V1 = load_registry("v1")
 FIVE_MINUTES = Timeframe.parse("5m")
@@ -40,9 +42,9 @@ def epoch_ms(moment: Any) -> int:
 
 
 def build(store: SnapshotStore, data: Any, **changes: Any) -> SnapshotManifest:
+    inputs = TrainingInputs(changes.pop("candles", data.candles), changes.pop("funding", data.funding))
     arguments = {
-        "candles": data.candles,
-        "funding": data.funding,
+        "inputs": inputs,
         "feature_set": V1,
         "timeframe": FIVE_MINUTES,
         "horizon_bars": HORIZON,
@@ -184,7 +186,6 @@ def test_unfinished_folders_are_never_seen(store: SnapshotStore, market: Any) ->
     (store.root / manifest.snapshot_id).rename(store.root / f".{manifest.snapshot_id}.abcd.tmp")
     (store.root / "20250101T000000Z-0123456789ab").mkdir()  # no snapshot.json
     assert store.list() == ()
-    assert store.latest() is None
     with pytest.raises(SnapshotNotFoundError, match=manifest.snapshot_id):
         store.load(manifest.snapshot_id)
     assert build(store, market).checksum == manifest.checksum
@@ -211,10 +212,52 @@ def test_the_list_is_in_order_of_time(store: SnapshotStore, market: Any) -> None
     path = store.root / one.snapshot_id / "snapshot.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"created_at": "2030-01-01T00:00:00Z"}))
     assert [found.horizon_bars for found in store.list()] == [6, 12]
-    latest = store.latest()
-    assert latest is not None
-    assert latest.snapshot_id == one.snapshot_id
     assert two.created_at.microsecond == 0
+
+
+def test_the_latest_is_the_one_built_last_whatever_its_name(store: SnapshotStore, market: Any) -> None:
+    assert store.latest() is None
+    one, two = build(store, market), build(store, market, horizon_bars=6)
+    assert store.latest() == two
+    pointer = store.root / "features_latest.json"
+    assert json.loads(pointer.read_text())["snapshot_id"] == two.snapshot_id
+    assert build(store, market) == one  # there already
+    assert store.latest() == one
+    with pytest.raises(SnapshotError, match="no row"):
+        build(store, market, start_ms=epoch_ms(one.as_of) - BAR_MS)
+    assert store.latest() == one
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"snapshot_id":'])
+def test_a_pointer_that_cannot_be_read_says_what_to_do(store: SnapshotStore, market: Any, content: str) -> None:
+    manifest = build(store, market)
+    (store.root / "features_latest.json").write_text(content)
+    with pytest.raises(SnapshotError, match=r"features_latest\.json .* Delete it, then build"):
+        store.latest()
+    assert build(store, market) == manifest
+    assert store.latest() == manifest
+
+
+def test_a_pointer_to_a_snapshot_that_is_gone_is_not_taken_for_no_snapshot(store: SnapshotStore, market: Any) -> None:
+    manifest = build(store, market)
+    assert store.remove(manifest.snapshot_id) > 10_000
+    assert [path.name for path in store.root.iterdir()] == ["features_latest.json"]
+    with pytest.raises(SnapshotNotFoundError, match=manifest.snapshot_id):
+        store.latest()
+
+
+def test_a_build_that_cannot_be_finished_leaves_the_pointer(
+    store: SnapshotStore, market: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = build(store, market)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("levibot_core.stores.snapshots.write_atomically", refuse)
+    with pytest.raises(HomeNotWritableError):
+        build(store, market, horizon_bars=6)
+    assert store.latest() == manifest
 
 
 def test_a_correction_seen_later_leaves_an_older_snapshot_as_it_was(store: SnapshotStore, market: Any) -> None:
