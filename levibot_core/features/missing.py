@@ -45,8 +45,9 @@ def missing_reasons(
     incomplete = features.select(*key, feature=worst).drop_nulls("feature")
     specs = {spec.name: spec for spec in longest_first}
     parts = [pl.DataFrame(schema={**incomplete.select(key).schema, "reason": pl.String()})]
-    first = candles if "revision" not in candles.columns else candles.filter(pl.col("revision") == 0)
-    market = assemble(first, funding, fear_greed, timeframe, leader, lead_in=feature_set.warm_up - 1)
+    if "revision" in candles.columns:
+        candles = candles.sort("revision").unique(["symbol", "ts"], keep="first")
+    market = assemble(candles, funding, fear_greed, timeframe, leader, lead_in=feature_set.warm_up - 1)
     for bars in market if incomplete.height else ():
         own = incomplete.filter(pl.col("symbol") == bars.symbols[0])
         for (name,), rows in own.partition_by("feature", as_dict=True).items():

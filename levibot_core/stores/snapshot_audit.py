@@ -16,7 +16,7 @@ import polars as pl
 
 from levibot_core.errors import SnapshotError
 from levibot_core.features.compute import LEADER
-from levibot_core.features.inputs import SERIES
+from levibot_core.features.inputs import origins_of
 from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.schemas import TRAINING_ROWS
@@ -184,7 +184,7 @@ class _DifferingRows:
         flags = pl.concat(parts).sort("symbol", "ts")
         longest: dict[str, dict[str, int]] = {"own": {}, "leader": {}, "funding": {}, "fear_greed": {}}
         for spec in feature_set.features:
-            for origin in {SERIES[name].origin for name in spec.inputs} & longest.keys():
+            for origin in origins_of(spec.inputs) & longest.keys():
                 longest[origin][spec.name] = spec.warm_up
         differing = pl.concat_list(pl.when(name).then(pl.lit(name)) for name in names).list.drop_nulls()
         runs = flags["symbol"].rle().struct.unnest()

@@ -110,11 +110,19 @@ def training_rows(
     """
     known = inputs.known_at(as_of_ms)
     features = compute_features(
-        known.candles, known.funding, feature_set, timeframe, start_ms=start_ms, end_ms=as_of_ms
+        known.candles,
+        known.funding,
+        feature_set,
+        timeframe,
+        start_ms=start_ms,
+        end_ms=as_of_ms,
+        fear_greed=known.fear_greed,
     )
     candles = newest_revisions(known.candles)
     labels = direction_labels(candles, timeframe, horizon_bars).filter(pl.col("label_end") <= instant(as_of_ms))
-    reasons = missing_reasons(features, candles, newest_revisions(known.funding), feature_set, timeframe)
+    reasons = missing_reasons(
+        features, known.candles, known.funding, feature_set, timeframe, fear_greed=known.fear_greed
+    )
     whole = features.join(reasons, on=["symbol", "ts"], how="anti", maintain_order="left")
     names = [*TRAINING_ROWS.polars_schema, *feature_set.names]
     rows = whole.join(labels, on=["symbol", "ts"], maintain_order="left").select(names).sort("symbol", "ts")
@@ -152,5 +160,5 @@ def _nothing_left(features: pl.DataFrame, feature_set: FeatureSet, labels: int) 
     return SnapshotError(
         f"Expected at least one whole training row, was none: {features.height} bars and {labels} labels in the "
         f"window, {columns}. A bar needs {feature_set.warm_up} bars of history; leader_* needs candles of the leading "
-        "market, funding_* needs settled funding. Ingest what is missing, or more days."
+        "market, funding_* settled funding, fear_greed* the index. Ingest what is missing, or more days."
     )
