@@ -133,11 +133,11 @@ def require_vectors(
     if absent:
         missing, stale = _sort_out_absent(store, absent, now_ms)
     for symbol, vector in vectors.items():
-        lacking = [name for name in names if name not in vector.values]
+        lacking = set(names).difference(vector.values)
         if feature_set is not None and vector.feature_set != feature_set:
             missing.append(f"{symbol} follows the set {vector.feature_set!r}, not {feature_set!r}")
         elif lacking:
-            missing.append(f"{symbol} is without {', '.join(lacking)}")
+            missing.append(f"{symbol} is without {', '.join(name for name in names if name in lacking)}")
         elif max_age_ms is not None and now_ms - vector.known_at_ms > max_age_ms:
             age_s = (now_ms - vector.known_at_ms) / 1000
             stale.append(f"{symbol} is {age_s:.0f} s old, and stale after {max_age_ms / 1000:.0f} s")
