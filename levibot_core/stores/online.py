@@ -170,5 +170,5 @@ def _refusal(missing: Sequence[str], stale: Sequence[str], place: str) -> Missin
     kind = MissingFeatureError if missing else StaleFeatureError
     return kind(
         f"Expected whole and fresh features in {place}: {'; '.join([*missing, *stale])}. "
-        "Materialise feature_store/online_features, which puts the newest; nothing is filled in."
+        "`levibot online warm-up` puts the newest there are; nothing is filled in."
     )

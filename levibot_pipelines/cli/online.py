@@ -24,7 +24,7 @@ def show(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"store": store.place, "vectors": rows})
         return
-    columns = ("symbol", "state", "known at", "age, s", "feature_set", "features", "source")
+    columns = ("symbol", "state", "known at", "age, s", "set", "features", "source")
     print_table(f"Online features in {store.place}", columns, [tuple(row.values()) for row in rows])
 
 
@@ -51,8 +51,8 @@ def _facts(symbol: str, vector: FeatureVector | None, known_at_ms: int | None, n
     return {
         "symbol": symbol,
         "state": state,
-        "known_at": None if known_at_ms is None else datetime.fromtimestamp(known_at_ms / 1000, tz=UTC),
-        "age_s": None if known_at_ms is None else (now_ms - known_at_ms) / 1000,
+        "known_at": None if known_at_ms is None else f"{datetime.fromtimestamp(known_at_ms / 1000, tz=UTC):%FT%TZ}",
+        "age_s": None if known_at_ms is None else (now_ms - known_at_ms) // 1000,
         "feature_set": vector.feature_set if vector else None,
         "features": len(vector.values) if vector else None,
         "source": vector.source_kind if vector else None,
