@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from levibot_core.errors import ConfigurationError, UnknownSymbolError
@@ -24,9 +24,14 @@ ProfileName = Literal["fast", "full"]
 
 
 class Settings(BaseSettings):
-    """What a person may set from outside. Every field is an environment variable `LEVIBOT_<FIELD>`."""
+    """What a person may set from outside. Every field is an environment variable `LEVIBOT_<FIELD>`.
 
-    model_config = SettingsConfigDict(env_prefix="LEVIBOT_", frozen=True, extra="ignore", env_ignore_empty=True)
+    Except what names a server and is called the same everywhere: `REDIS_URL`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="LEVIBOT_", frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
 
     home: Path = Field(Path(".levibot"), description="Folder that holds all state of this installation")
     source: SourceChoice = Field("auto", description="Where market data comes from")
@@ -50,6 +55,19 @@ class Settings(BaseSettings):
     )
     simulated_edge: float = Field(
         0.15, ge=0.0, le=1.0, description="Edge planted in the simulated market; 0 is a market with none"
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        description="Redis database of this home's online store; a SQLite file in the home when unset",
+    )
+    feature_grace_seconds: float = Field(
+        60.0, ge=0, description="Seconds beyond one bar after which features are stale"
+    )
+    online_ttl_seconds: float | None = Field(
+        None,
+        ge=0.001,
+        description="Seconds that an online vector of a live market lives; one bar and the grace if unset",
     )
 
     @field_validator("symbols", "exchanges", mode="before")
@@ -85,6 +103,18 @@ class Settings(BaseSettings):
     def model_name(self) -> str:
         """Name of the registered model, `levibot-<timeframe>-h<bars>`."""
         return f"levibot-{self.timeframe}-h{self.horizon_bars}"
+
+    @property
+    def redis_address(self) -> str | None:
+        """`redis_url` with its password, for opening a connection; never for showing."""
+        return None if self.redis_url is None else self.redis_url.get_secret_value()
+
+    @property
+    def online_lifetime_s(self) -> float:
+        """Seconds that an online vector of a live market is served: until the next one is overdue."""
+        if self.online_ttl_seconds is not None:
+            return self.online_ttl_seconds
+        return Timeframe.parse(self.timeframe).milliseconds / 1000 + self.feature_grace_seconds
 
 
 def load_settings(**overrides: Any) -> Settings:

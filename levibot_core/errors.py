@@ -14,11 +14,13 @@ __all__ = [
     "LevibotError",
     "MarketDataUnavailableError",
     "MissingFeatureError",
+    "OnlineStoreError",
     "RegistryError",
     "SchemaError",
     "SnapshotError",
     "SnapshotNotFoundError",
     "SourceUnreachableError",
+    "StaleFeatureError",
     "UnknownSymbolError",
 ]
 
@@ -73,6 +75,14 @@ class SnapshotNotFoundError(SnapshotError):
 
 class MissingFeatureError(LevibotError):
     """A model was asked to predict without every feature it needs. Never answered with a zero."""
+
+
+class StaleFeatureError(MissingFeatureError):
+    """The features a model needs were there, but are older than their reader allows."""
+
+
+class OnlineStoreError(LevibotError):
+    """The online store does not answer, refuses, or holds something that cannot be read."""
 
 
 class BundleError(LevibotError):

@@ -12,7 +12,7 @@ from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.sources import MarketSource, SourceIdentity, open_source
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.stores.lake import Lake
-from levibot_core.stores.online import SqliteOnlineStore
+from levibot_core.stores.online import OnlineStore, open_online_store
 from levibot_core.stores.paths import (
     Dataset,
     Home,
@@ -73,10 +73,10 @@ class Workspace:
         """Training snapshots."""
         return SnapshotStore(self.home.snapshots)
 
-    @property
-    def online_store(self) -> SqliteOnlineStore:
-        """The newest feature vector of every symbol."""
-        return SqliteOnlineStore(self.home.online_store)
+    @cached_property
+    def online_store(self) -> OnlineStore:
+        """The newest feature vector of every symbol: in Redis when `REDIS_URL` is set, else in a file of the home."""
+        return open_online_store(self.home, self.settings.redis_address, self.settings.online_lifetime_s)
 
     @cached_property
     def registry(self) -> ModelRegistry:

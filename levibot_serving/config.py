@@ -7,7 +7,6 @@ environment starts a home's pipelines and its API on the same model.
 from typing import Any
 
 from pydantic import Field, ValidationError
-from pydantic_settings import SettingsConfigDict
 
 from levibot_core.config import Settings
 from levibot_core.errors import ConfigurationError
@@ -17,8 +16,6 @@ from levibot_core.stores.paths import Home
 class ServingSettings(Settings):
     """What a person may set from outside: `LEVIBOT_<FIELD>`, and MLflow's own `MLFLOW_TRACKING_URI`."""
 
-    model_config = SettingsConfigDict(populate_by_name=True)
-
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias="MLFLOW_TRACKING_URI",
@@ -26,9 +23,6 @@ class ServingSettings(Settings):
     )
     registry_poll_seconds: float = Field(2.0, gt=0, le=60, description="Seconds between two looks at the alias")
     registry_timeout_seconds: int = Field(2, ge=1, le=60, description="Seconds that a registry over HTTP may take")
-    feature_grace_seconds: float = Field(
-        60.0, ge=0, description="Seconds beyond one bar after which features are stale"
-    )
 
     @property
     def folders(self) -> Home:

@@ -4,13 +4,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
-from levibot_core.stores.online import OnlineStore, SqliteOnlineStore
+from levibot_core.stores.online import OnlineStore
 from levibot_serving.config import ServingSettings
 from levibot_serving.errors import ApiError
+from levibot_serving.features import open_features
 from levibot_serving.metrics import Metrics
 from levibot_serving.model_store import ModelStore
 from levibot_serving.served import ServedModel
@@ -36,13 +38,26 @@ class Services:
 def open_services(settings: ServingSettings, metrics: Metrics) -> Iterator[Services]:
     """The services of a home, with its champion being followed until the context ends."""
     models = ModelStore.open(settings)
-    features = SqliteOnlineStore(settings.folders.online_store)
+    features = open_features(settings)
     models.start()
     try:
         yield Services(settings, models, features, metrics)
     finally:
         models.stop()
         features.close()
+
+
+_Result = TypeVar("_Result")
+
+
+async def read_store(services: Services, read: Callable[[], _Result]) -> _Result:
+    """Do what reads the online store: a file answers at once, but a server may keep its caller waiting.
+
+    Then a thread waits, and the event loop goes on answering `/livez`.
+    """
+    if services.settings.redis_url is None:
+        return read()
+    return await run_in_threadpool(read)
 
 
 async def _services(request: Request) -> Services:

@@ -44,11 +44,13 @@ def _features(services: Services) -> Component:
     timeframe = Timeframe.parse(services.settings.timeframe if served is None else served.bundle.manifest.timeframe)
     try:
         vectors = services.features.get_many(symbols)
+        absent = [symbol for symbol in symbols if symbol not in vectors]
+        expired = services.features.last_known_at_ms(absent) if absent else {}
     except LevibotError as error:
         return Component(status="failing", critical=True, detail=str(error))
     now_ms = services.now_ms()
     ages = {symbol: (now_ms - vector.known_at_ms) / 1000 for symbol, vector in sorted(vectors.items())}
-    problems = [f"{symbol}: no features" for symbol in symbols if symbol not in vectors]
+    problems = [f"{symbol}: {'features have expired' if symbol in expired else 'no features'}" for symbol in absent]
     for symbol, age_s in ages.items():
         doubt = doubt_about_age(age_s, timeframe, services.settings.feature_grace_seconds)
         if doubt is not None:

@@ -107,13 +107,14 @@ class _State(Collector):
         if served is None:
             return
         try:
-            vectors = self._features.get_many(served.bundle.manifest.symbols)
+            known_at_ms = self._features.last_known_at_ms(served.bundle.manifest.symbols)
         except LevibotError as error:
             logger.warning("The age of the features cannot be measured: %s", error)
             return
         ages = GaugeMetricFamily(
             "levibot_feature_age_seconds", "Time since the newest features of a symbol were known", labels=("symbol",)
         )
-        for symbol, vector in sorted(vectors.items()):
-            ages.add_metric((symbol,), (self._now_ms - vector.known_at_ms) / 1000)
+        # Of expired vectors too: the age that an alert watches goes on growing.
+        for symbol, time_ms in sorted(known_at_ms.items()):
+            ages.add_metric((symbol,), (self._now_ms - time_ms) / 1000)
         yield ages

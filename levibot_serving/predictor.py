@@ -28,7 +28,7 @@ CLOCK_TOLERANCE_S = 5.0
 def predict(
     served: ServedModel,
     symbol: str,
-    vector: FeatureVector | None,
+    vector: FeatureVector,
     now_ms: int,
     grace_seconds: float,
     note: str | None = None,
@@ -38,19 +38,18 @@ def predict(
     Args:
         served: The model that answers.
         symbol: Inside spelling, BTC/USDT.
-        vector: The newest features of the symbol, or None when there are none.
+        vector: The newest features of the symbol.
         now_ms: UTC milliseconds.
         grace_seconds: Features older than one bar plus this are stale.
         note: Passed on to the reader of the answer.
 
     Raises:
         UnknownSymbolError: the model was not trained on the symbol.
-        MissingFeatureError: there is no vector, it follows another feature set, or it lacks what the model needs.
+        MissingFeatureError: the vector follows another feature set, or it lacks what the model needs.
         BundleError: the model did not return a probability.
     """
     manifest = served.bundle.manifest
-    if symbol not in manifest.symbols:
-        raise UnknownSymbolError(f"Expected one of {', '.join(manifest.symbols)}, was {symbol}.")
+    expect_known(manifest, symbol)
     whole = _whole(manifest, symbol, vector)
     probability = _probability(served, whole)
 
@@ -93,6 +92,16 @@ def predict(
     )
 
 
+def expect_known(manifest: BundleManifest, symbol: str) -> None:
+    """Refuse a symbol that the model was not trained on.
+
+    Raises:
+        UnknownSymbolError: the message names those it knows.
+    """
+    if symbol not in manifest.symbols:
+        raise UnknownSymbolError(f"Expected one of {', '.join(manifest.symbols)}, was {symbol}.")
+
+
 def side_of(probability: float) -> Side:
     """The side that a probability argues for: long from 0.55 up, short from 0.45 down, else flat."""
     if probability >= LONG_THRESHOLD:
@@ -110,12 +119,7 @@ def utc(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
 
 
-def _whole(manifest: BundleManifest, symbol: str, vector: FeatureVector | None) -> FeatureVector:
-    if vector is None:
-        raise MissingFeatureError(
-            f"Expected the newest features of {symbol} in the online store, but there are none. "
-            "Materialise the feature store, then ask again."
-        )
+def _whole(manifest: BundleManifest, symbol: str, vector: FeatureVector) -> FeatureVector:
     if vector.feature_set != manifest.feature_set:
         raise MissingFeatureError(
             f"Expected features of the set {manifest.feature_set!r} for {symbol}, was {vector.feature_set!r}. "

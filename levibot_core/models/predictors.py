@@ -156,10 +156,11 @@ def assemble_row(
     """Build the design matrix of one row, float64 (1, len(features) + 1). Raises as `assemble_matrix`."""
     if symbol not in symbols:
         raise UnknownSymbolError(f"Expected a symbol of {', '.join(symbols)}, was {symbol!r}.")
-    missing = [name for name in features if not math.isfinite(values.get(name, math.nan))]
+    row = [values.get(name, math.nan) for name in features]
+    missing = [name for name, value in zip(features, row, strict=True) if not math.isfinite(value)]
     if missing:
         raise MissingFeatureError(_missing(missing, features))
-    return np.array([[*(values[name] for name in features), symbols.index(symbol)]], dtype=np.float64)
+    return np.array([[*row, symbols.index(symbol)]], dtype=np.float64)
 
 
 def _missing(missing: Sequence[str], features: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from levibot_core.errors import LevibotError
-from levibot_pipelines.cli import backtest, drift, features, lifecycle, models, predict, quality, status, up
+from levibot_pipelines.cli import backtest, drift, features, lifecycle, models, online, predict, quality, status, up
 from levibot_pipelines.cli.output import messages
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("quality")(quality.quality)
 app.command("drift")(drift.drift)
 app.add_typer(models.app, name="models")
 app.add_typer(features.app, name="features")
+app.add_typer(online.app, name="online")
 app.add_typer(backtest.app, name="backtest")
 
 

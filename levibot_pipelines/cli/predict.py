@@ -7,9 +7,9 @@ import typer
 
 from levibot_core.errors import RegistryError
 from levibot_core.market.symbols import normalize_symbol
-from levibot_core.stores.online import SqliteOnlineStore
 from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, working
 from levibot_serving.config import ServingSettings, load_serving_settings
+from levibot_serving.features import newest_features, open_features
 from levibot_serving.model_store import ModelStore
 from levibot_serving.predictor import predict as forecast
 
@@ -49,8 +49,8 @@ def predict_once(settings: ServingSettings, symbol: str) -> dict[str, Any]:
     store.refresh()
     if store.served is None:
         raise RegistryError(store.status.problem or "There is no champion.")
-    vector = SqliteOnlineStore(settings.folders.online_store).get(name)
     now_ms = time.time_ns() // 1_000_000
+    vector = newest_features(open_features(settings), store.served.bundle.manifest, name, now_ms)
     return forecast(store.served, name, vector, now_ms, settings.feature_grace_seconds).model_dump(
         mode="json", by_alias=True
     )

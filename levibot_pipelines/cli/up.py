@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from levibot_core.config import load_settings
+from levibot_core.errors import LevibotError
 from levibot_pipelines.cli.output import messages
 from levibot_pipelines.instance import prepare_instance
 from levibot_pipelines.servers import Ports, Server, free_ports_or_refuse, run_servers, server_commands
@@ -29,9 +31,29 @@ def up(
     workspace.home.require_free_space()
     prepare_instance(workspace.home)
     ensure_base_rate(workspace)
+    fill_online_store(workspace)
     root = Path(__file__).resolve().parents[2]
     servers = server_commands(workspace.home, root, ports)
     run_servers(servers, workspace.home.logs, dict(os.environ), on_state=_announce)
+
+
+def fill_online_store(workspace: Workspace) -> None:
+    """Put the newest vectors before the API starts; say why when that fails, and go on.
+
+    The API says the same at `/healthz`, and a sensor fills an empty store as soon as it can be reached.
+    """
+    # Brings Polars and the feature kernels.
+    from levibot_pipelines.online import warm_up
+
+    if workspace.lake.current_source() is None:
+        return
+    try:
+        vectors = warm_up(workspace)
+    except LevibotError as error:
+        messages.print(f"[bold yellow]{'Online store':<14}[/] {escape(str(error))}", soft_wrap=True)
+    else:
+        store = escape(workspace.online_store.place)
+        messages.print(f"[bold]{'Online store':<14}[/] {len(vectors.complete)} vectors in {store}", soft_wrap=True)
 
 
 def _announce(server: Server, state: str) -> None:

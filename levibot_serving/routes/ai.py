@@ -9,8 +9,9 @@ from levibot_core.errors import ConfigurationError, UnknownSymbolError
 from levibot_core.market.symbols import normalize_symbol
 from levibot_core.market.timeframe import Timeframe
 from levibot_serving.contract import ModelMeta, Models, Prediction, RegistryState
-from levibot_serving.deps import ServedDep, ServicesDep
+from levibot_serving.deps import ServedDep, ServicesDep, read_store
 from levibot_serving.errors import ApiError, documented
+from levibot_serving.features import newest_features
 from levibot_serving.model_store import StoreStatus
 from levibot_serving.predictor import horizon_minutes, predict, utc
 from levibot_serving.served import ServedModel
@@ -45,7 +46,7 @@ TimeframeQuery = Annotated[
 HorizonQuery = Annotated[int, Query(ge=1, description="Minutes; must be what the model forecasts", examples=[60])]
 
 
-# Not a plain `def`: the work takes well under a millisecond, less than handing it to a thread and back.
+# Not a plain `def`: without Redis the work takes well under a millisecond, less than a hand-over to a thread.
 @router.get("/ai/predict", response_model=Prediction, responses=documented(400, 404, 422, 503))
 async def get_prediction(
     services: ServicesDep,
@@ -56,11 +57,14 @@ async def get_prediction(
 ) -> Prediction:
     """The champion's forecast for one symbol, from its newest features."""
     _expect_served(served, timeframe, horizon)
+    now_ms = services.now_ms()
+    manifest = served.bundle.manifest
+    vector = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
     prediction = predict(
         served,
         symbol,
-        services.features.get(symbol),
-        services.now_ms(),
+        vector,
+        now_ms,
         services.settings.feature_grace_seconds,
         _note(services.models.status),
     )

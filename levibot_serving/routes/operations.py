@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from levibot_serving.contract import Alive, Health, Ready
-from levibot_serving.deps import ServedDep, ServicesDep
+from levibot_serving.deps import ServedDep, ServicesDep, read_store
 from levibot_serving.errors import documented
 from levibot_serving.health import examine
 
@@ -28,7 +28,7 @@ async def get_readiness(served: ServedDep) -> Ready:
 )
 async def get_health(services: ServicesDep, response: Response) -> Health:
     """Every part, which of them are critical, and how they are."""
-    health = examine(services)
+    health = await read_store(services, lambda: examine(services))
     response.status_code = 503 if health.status == "failing" else 200
     return health
 
@@ -36,5 +36,7 @@ async def get_health(services: ServicesDep, response: Response) -> Health:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def get_metrics(services: ServicesDep) -> Response:
     """Prometheus text format."""
-    body = services.metrics.render(services.models, services.features, services.now_ms())
+    body = await read_store(
+        services, lambda: services.metrics.render(services.models, services.features, services.now_ms())
+    )
     return Response(body, media_type=CONTENT_TYPE_LATEST)

@@ -2,10 +2,13 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from levibot_core.stores.online import FeatureVector
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +31,22 @@ def exchange_fixtures(market_data: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} does not exist: recorded REST bodies are needed to check the replay against")
     return folder
+
+
+@pytest.fixture(scope="session")
+def vector() -> Callable[..., FeatureVector]:
+    """Makes a whole vector of a recorded market; keyword arguments replace parts of it."""
+
+    def make(symbol: str = "BTC/USDT", ts_ms: int = 1_000, value: float = 0.5, **changes: object) -> FeatureVector:
+        fields: dict[str, object] = {
+            "symbol": symbol,
+            "ts_ms": ts_ms,
+            "known_at_ms": ts_ms + 300_000,
+            "feature_set": "v1",
+            "source_kind": "recorded",
+            "close": 93_576.0,
+            "values": {"a": value, "b": -1.25e-7},
+        }
+        return FeatureVector(**(fields | changes))  # type: ignore[arg-type]
+
+    return make

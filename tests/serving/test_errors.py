@@ -21,7 +21,7 @@ class BrokenStore:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def get(self, _symbol: str) -> FeatureVector | None:
+    def get_many(self, _symbols: object) -> dict[str, FeatureVector]:
         raise self._error
 
 

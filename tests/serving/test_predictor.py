@@ -151,11 +151,6 @@ def test_a_missing_feature_is_named_and_never_a_zero(served: ServedModel, vector
         predict(served, "BTC/USDT", partial, NOW_MS, GRACE_S)
 
 
-def test_no_vector_is_an_error_not_a_number(served: ServedModel) -> None:
-    with pytest.raises(MissingFeatureError, match="ETH/USDT in the online store"):
-        predict(served, "ETH/USDT", None, NOW_MS, GRACE_S)
-
-
 def test_features_of_another_set_are_refused(served: ServedModel, vector: Vector) -> None:
     with pytest.raises(MissingFeatureError, match=r"'v1'.*'v2'"):
         predict(served, "BTC/USDT", vector_aged(vector, 1, feature_set="v2"), NOW_MS, GRACE_S)
@@ -167,6 +162,6 @@ def test_a_close_that_is_no_price_is_refused(served: ServedModel, vector: Vector
         predict(served, "BTC/USDT", vector_aged(vector, 1, close=close), NOW_MS, GRACE_S)
 
 
-def test_a_symbol_the_model_does_not_know_is_refused(served: ServedModel) -> None:
+def test_a_symbol_the_model_does_not_know_is_refused(served: ServedModel, vector: Vector) -> None:
     with pytest.raises(UnknownSymbolError, match="BTC/USDT, ETH/USDT, was DOGE/USDT"):
-        predict(served, "DOGE/USDT", None, NOW_MS, GRACE_S)
+        predict(served, "DOGE/USDT", vector_aged(vector, 1, symbol="DOGE/USDT"), NOW_MS, GRACE_S)

@@ -22,6 +22,9 @@ class BrokenStore:
     def get_many(self, _symbols: object) -> dict[str, FeatureVector]:
         raise LakeCorruptionError("the store is torn; delete it")
 
+    def last_known_at_ms(self, _symbols: object) -> dict[str, int]:
+        raise LakeCorruptionError("the store is torn; delete it")
+
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {

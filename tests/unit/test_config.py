@@ -65,3 +65,20 @@ def test_the_full_profile_meets_the_required_number_of_trials() -> None:
 def test_an_unknown_profile_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"\['fast', 'full'\], was 'slow'"):
         load_profile("slow")
+
+
+def test_redis_is_named_as_everywhere_and_its_password_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().redis_address is None
+    monkeypatch.setenv("REDIS_URL", "redis://:s3cret@cache:6379/1")
+
+    settings = load_settings()
+
+    assert settings.redis_address == "redis://:s3cret@cache:6379/1"
+    assert "s3cret" not in repr(settings) + str(settings.model_dump())
+
+
+def test_online_vectors_live_for_a_bar_and_the_grace_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().online_lifetime_s == 360.0
+    assert load_settings(timeframe="1h", feature_grace_seconds=30).online_lifetime_s == 3_630.0
+    monkeypatch.setenv("LEVIBOT_ONLINE_TTL_SECONDS", "60")
+    assert load_settings().online_lifetime_s == 60.0

@@ -2,13 +2,14 @@
 
 import dagster as dg
 
-from levibot_core.features.refresh import latest_vectors, refresh_features
+from levibot_core.features.refresh import refresh_features
 from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
 from levibot_core.stores.training_rows import read_inputs
 from levibot_pipelines.defs.shared.automation import follows_inputs
 from levibot_pipelines.defs.shared.metadata import OWNERS, column_schema, table
 from levibot_pipelines.defs.shared.partitions import single_run, slices_of, symbol_months
+from levibot_pipelines.online import warm_up
 from levibot_pipelines.references import SnapshotReference
 from levibot_pipelines.workspace import FEATURE_SET_VERSION, Workspace
 
@@ -119,20 +120,12 @@ def training_window(workspace: Workspace) -> tuple[int, int]:
 )
 def online_features(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The newest whole feature vector of every symbol, where the inference API reads it."""
-    identity = workspace.ingested_source
-    vectors = latest_vectors(
-        workspace.lake,
-        candles_dataset=workspace.candles(identity),
-        features_dataset=workspace.features(identity),
-        symbols=workspace.settings.symbols,
-        source_kind=identity.kind,
-    )
-    workspace.online_store.put(vectors.complete)
+    vectors = warm_up(workspace)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(vectors.complete),
             "newest": table(vectors.to_frame()),
             "incomplete": {symbol: list(names) for symbol, names in vectors.incomplete.items()},
-            "path": dg.MetadataValue.path(workspace.home.online_store),
+            "store": workspace.online_store.place,
         }
     )

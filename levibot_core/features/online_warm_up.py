@@ -1,0 +1,45 @@
+"""Fill the online store from the lake: after every bar, and after a server that kept it in memory came back empty.
+
+The lake is the truth, the online store a copy of its newest rows. The serving layer cannot read the lake (it has no
+data-frame library), so whoever runs the pipelines fills the store.
+"""
+
+from collections.abc import Sequence
+
+from levibot_core.config import SourceKind
+from levibot_core.features.refresh import LatestVectors, latest_vectors
+from levibot_core.stores.lake import Lake
+from levibot_core.stores.online import OnlineStore
+from levibot_core.stores.paths import Dataset
+
+
+def warm_up_online_store(
+    store: OnlineStore,
+    lake: Lake,
+    *,
+    candles_dataset: Dataset,
+    features_dataset: Dataset,
+    symbols: Sequence[str],
+    source_kind: SourceKind,
+) -> LatestVectors:
+    """Put the newest whole vector of every symbol; a newer one that is already there stays.
+
+    The price of each vector comes from the candles, its age from the lake: a vector of yesterday is put as one of
+    yesterday.
+
+    Returns:
+        What was put, and which symbols were left out because their newest row lacks features.
+
+    Raises:
+        MarketDataUnavailableError: a symbol has no features in the lake.
+        OnlineStoreError, HomeNotWritableError: the store cannot be written.
+    """
+    vectors = latest_vectors(
+        lake,
+        candles_dataset=candles_dataset,
+        features_dataset=features_dataset,
+        symbols=symbols,
+        source_kind=source_kind,
+    )
+    store.put(vectors.complete)
+    return vectors

@@ -1,0 +1,215 @@
+"""The Redis backend of the online store: one hash per symbol, read and written by two scripts.
+
+    BTCUSDT:features     ts_ms, known_at_ms, feature_set, feature_names, source_kind, close, values, written_at_ms
+    features:names       identity of a feature set -> its names as a JSON list
+    features:known_at    symbol -> decision time of its last vector, which outlives the vector
+
+A home has a Redis database of its own, since the keys do not say whose they are. What every backend promises is
+written at `levibot_core.stores.online.OnlineStore`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from levibot_core.errors import ConfigurationError, OnlineStoreError
+from levibot_core.market.symbols import compact_symbol
+from levibot_core.stores.online_vector import (
+    DEFAULT_TTL_S,
+    EncodedVector,
+    FeatureNames,
+    FeatureVector,
+    check_symbol,
+    check_ttl,
+    encode,
+)
+
+NAMES_KEY, KNOWN_AT_KEY = "features:names", "features:known_at"
+# A server that hangs costs a caller at most three waits and two pauses, less than the 2 s that engines wait for us.
+_TIMEOUT_S = 0.5
+_RETRIES = 2
+_LONGEST_PAUSE_S = 0.1
+
+# KEYS: the names, the decision times, then one hash per vector. ARGV: ten per vector, then identities and their names.
+# The first loop refuses a key of another type before anything is written; a script is not rolled back.
+_PUT = """
+for _, key in ipairs(KEYS) do redis.call('HLEN', key) end
+local width = 10
+local vectors = #KEYS - 2
+for place = vectors * width + 1, #ARGV, 2 do
+    redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 1])
+end
+for number = 1, vectors do
+    local key = KEYS[number + 2]
+    local first = (number - 1) * width
+    local symbol, lifetime_ms = ARGV[first + 1], ARGV[first + 2]
+    local ts_ms, known_at_ms, source_kind = tonumber(ARGV[first + 3]), tonumber(ARGV[first + 4]), ARGV[first + 7]
+    local stored = redis.call('HMGET', key, 'ts_ms', 'known_at_ms', 'source_kind')
+    local stored_ts_ms, stored_known_at_ms = tonumber(stored[1]), tonumber(stored[2])
+    if not stored_ts_ms or not stored_known_at_ms or stored[3] ~= source_kind or ts_ms > stored_ts_ms
+        or (ts_ms == stored_ts_ms and known_at_ms >= stored_known_at_ms) then
+        redis.call('DEL', key)
+        redis.call('HSET', key, 'ts_ms', ARGV[first + 3], 'known_at_ms', ARGV[first + 4],
+            'feature_set', ARGV[first + 5], 'feature_names', ARGV[first + 6], 'source_kind', source_kind,
+            'close', ARGV[first + 8], 'values', ARGV[first + 9], 'written_at_ms', ARGV[first + 10])
+        if lifetime_ms ~= '' then redis.call('PEXPIRE', key, lifetime_ms) end
+        redis.call('HSET', KEYS[2], symbol, ARGV[first + 4])
+    end
+end
+"""
+# A pipeline of commands would be one round trip too, at twice the time for fifteen symbols.
+_GET_MANY = """
+local found = {}
+for place, key in ipairs(KEYS) do
+    found[place] = redis.call('HMGET', key,
+        'ts_ms', 'known_at_ms', 'feature_set', 'feature_names', 'source_kind', 'close', 'values')
+end
+return found
+"""
+
+_Result = TypeVar("_Result")
+
+
+class RedisOnlineStore:
+    """See `OnlineStore`. Connections are pooled by the client library and made again after the server was away."""
+
+    def __init__(self, url: str, ttl_s: float | None = DEFAULT_TTL_S) -> None:
+        """Prepare a store; the server is not contacted yet.
+
+        Args:
+            url: `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, or
+                `unix://[[user]:password@]/path/to/socket[?db=database]`.
+            ttl_s: Seconds that a vector of a live market is served after it was put; None for no limit.
+
+        Raises:
+            ConfigurationError: the address or the lifetime cannot be used. The message does not repeat the address,
+                which may hold a password.
+        """
+        self._ttl_s = check_ttl(ttl_s)
+        try:
+            self._client = redis.Redis.from_url(
+                url,
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                retry=Retry(ExponentialWithJitterBackoff(cap=_LONGEST_PAUSE_S, base=0.02), _RETRIES),
+            )
+        except ValueError:
+            raise ConfigurationError(
+                "Expected REDIS_URL such as redis://:password@host:6379/0, rediss://host or unix:///path/to/socket, "
+                "was something else. Characters such as / and @ inside a password are written %2F and %40."
+            ) from None
+        settings = self._client.connection_pool.connection_kwargs
+        server = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+        self._place = f"Redis at {server}, database {settings.get('db', 0)}"
+        self._put = self._client.register_script(_PUT)
+        self._get_many = self._client.register_script(_GET_MANY)
+        self._names: dict[str, FeatureNames] = {}
+
+    @property
+    def place(self) -> str:
+        """See `OnlineStore.place`."""
+        return self._place
+
+    def put(self, vectors: Sequence[FeatureVector]) -> None:
+        """See `OnlineStore.put`."""
+        encoded = [encode(vector, self._ttl_s) for vector in vectors]
+        if not encoded:
+            return
+        arguments = [argument for item in encoded for argument in _arguments(item)]
+        for names in {item.names.identity: item.names for item in encoded}.values():
+            arguments += [names.identity, names.to_json()]
+        keys = [NAMES_KEY, KNOWN_AT_KEY, *(_key(item.vector.symbol) for item in encoded)]
+        self._ask(lambda: self._put(keys, arguments))
+
+    def get(self, symbol: str) -> FeatureVector | None:
+        """See `OnlineStore.get`."""
+        return self.get_many([symbol]).get(symbol)
+
+    def get_many(self, symbols: Sequence[str]) -> dict[str, FeatureVector]:
+        """See `OnlineStore.get_many`."""
+        if not symbols:
+            return {}
+        keys = [_key(symbol) for symbol in symbols]
+        replies = self._ask(lambda: self._get_many(keys))
+        return {
+            symbol: self._from_reply(symbol, reply)
+            for symbol, reply in zip(symbols, replies, strict=True)
+            if reply[0] is not None
+        }
+
+    def last_known_at_ms(self, symbols: Sequence[str]) -> dict[str, int]:
+        """See `OnlineStore.last_known_at_ms`."""
+        if not symbols:
+            return {}
+        for symbol in symbols:
+            check_symbol(symbol)
+        times = self._ask(lambda: self._client.hmget(KNOWN_AT_KEY, list(symbols)))
+        return {symbol: int(time_ms) for symbol, time_ms in zip(symbols, times, strict=True) if time_ms is not None}
+
+    def close(self) -> None:
+        """See `OnlineStore.close`."""
+        self._client.close()
+
+    def _from_reply(self, symbol: str, reply: Sequence[Any]) -> FeatureVector:
+        if None in reply:
+            raise OnlineStoreError(
+                f"Expected every field of {_key(symbol)} in {self._place}, was without some: something else wrote it. "
+                "Delete the key, then materialise feature_store/online_features."
+            )
+        ts_ms, known_at_ms, feature_set, identity, source_kind, close, packed = reply
+        values = self._names_of(identity.decode()).unpack(packed, symbol, self._place)
+        return FeatureVector(
+            symbol, int(ts_ms), int(known_at_ms), feature_set.decode(), source_kind.decode(), float(close), values
+        )
+
+    def _names_of(self, identity: str) -> FeatureNames:
+        """The names of a feature set, looked up once in the life of this object."""
+        if identity not in self._names:
+            text = self._ask(lambda: self._client.hget(NAMES_KEY, identity))
+            self._names[identity] = FeatureNames.from_json(identity, text, self._place)
+        return self._names[identity]
+
+    def _ask(self, question: Callable[[], _Result]) -> _Result:
+        try:
+            return question()
+        except redis.RedisError as error:
+            raise OnlineStoreError(f"Expected to use {self._place}, but {_in_words(error)}.") from error
+
+
+@lru_cache(maxsize=1024)
+def _key(symbol: str) -> str:
+    check_symbol(symbol)
+    return f"{compact_symbol(symbol)}:features"
+
+
+def _arguments(item: EncodedVector) -> list[str | bytes | int]:
+    """What the script takes of one vector. Python's shortest form of a close is read back to the same 64 bits."""
+    vector = item.vector
+    return [
+        vector.symbol,
+        "" if item.lifetime_ms is None else item.lifetime_ms,
+        vector.ts_ms,
+        vector.known_at_ms,
+        vector.feature_set,
+        item.names.identity,
+        vector.source_kind,
+        repr(float(vector.close)),
+        item.packed,
+        item.written_at_ms,
+    ]
+
+
+def _in_words(error: redis.RedisError) -> str:
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+        return "it refuses the user or the password; correct REDIS_URL"
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return f"it does not answer ({error}); start it, correct REDIS_URL, or unset it to use the file of the home"
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return "it has no memory left; give it more, or free some"
+    if isinstance(error, redis.ReadOnlyError):
+        return "it is a replica that cannot be written; point REDIS_URL at its primary"
+    return f"it says: {error}"
