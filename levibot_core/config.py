@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     )
     market: Literal["spot", "perp"] = Field("spot", description="Which market the candles belong to")
     timeframe: str = Field("5m", description="Length of one bar")
+    feature_set: str = Field("v2", pattern="^v[1-9][0-9]*$", description="Version of the feature set in force")
     horizon_bars: int = Field(12, ge=1, le=288, description="Bars ahead that the model forecasts")
     days: int = Field(168, ge=3, description="Days of history a lifecycle run works on")
     until: datetime | None = Field(None, description="End of the history (UTC); the latest there is when unset")

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from levibot_core.config import Settings, TrainingProfile, load_profile
 from levibot_core.errors import MarketDataUnavailableError
+from levibot_core.features.refresh import FeatureTables
 from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.sources import MarketSource, SourceIdentity, open_source
 from levibot_core.market.timeframe import Timeframe
@@ -24,7 +25,7 @@ from levibot_core.stores.paths import (
 from levibot_core.stores.snapshots import SnapshotStore
 from levibot_pipelines.registry import ModelRegistry
 
-FEATURE_SET_VERSION = "v1"
+FEATURE_SET_VERSION = "v2"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Workspace:
     @cached_property
     def feature_set(self) -> FeatureSet:
         """The feature definitions in force."""
-        return load_registry(FEATURE_SET_VERSION)
+        return load_registry(self.settings.feature_set)
 
     @property
     def lake(self) -> Lake:
@@ -105,6 +106,12 @@ class Workspace:
     def funding(self, identity: SourceIdentity) -> Dataset:
         """Funding rates of a source."""
         return funding_dataset(identity.key)
+
+    def feature_tables(self, identity: SourceIdentity) -> FeatureTables:
+        """What features of a source are computed from, and where they go."""
+        return FeatureTables(
+            self.candles(identity), self.funding(identity), self.fear_greed(identity), self.features(identity)
+        )
 
     def fear_greed(self, identity: SourceIdentity) -> Dataset:
         """The fear and greed index of a source."""

@@ -20,13 +20,23 @@ from levibot_core.stores.paths import Dataset
 
 # A vector older than this is no longer "the newest": a symbol that stopped trading is left out.
 _NEWEST_WITHIN_DAYS = 3
-# Funding settles every few hours; this much history always holds the settlements a window may need.
-_FUNDING_HISTORY_DAYS = 7
+# Funding settles every few hours and the index is of a day: this much history holds all that a row may need of them.
+_PUBLISHED_HISTORY_DAYS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureTables:
+    """The datasets that a refresh reads, and the one it writes."""
+
+    candles: Dataset
+    funding: Dataset
+    fear_greed: Dataset
+    features: Dataset
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshReport:
-    """What a refresh wrote."""
+    """What a refresh computed; rows that were there already and stayed are not counted."""
 
     rows: int
     complete_rows: int
@@ -34,40 +44,60 @@ class RefreshReport:
 
 def refresh_features(
     lake: Lake,
-    *,
-    candles_dataset: Dataset,
-    funding_dataset: Dataset,
-    features_dataset: Dataset,
+    tables: FeatureTables,
     feature_set: FeatureSet,
     timeframe: Timeframe,
     slices: Iterable[Slice],
     on_progress: Callable[[str], None],
 ) -> RefreshReport:
-    """Compute the features of every slice from the newest revisions in the lake and replace its partitions."""
+    """Compute the features of every slice from all revisions in the lake.
+
+    Where the lake has features of all but the newest candles of a slice, only those rows are computed, from no more
+    history than their windows: the cost of a new bar does not grow with the history. Otherwise, also where nothing is
+    new, the whole slice is.
+
+    A row is what could be computed at its decision time, so that a correction in the lake changes no row that is
+    there already.
+    """
     rows = complete = 0
     for part in slices:
-        warm_up_ms = feature_set.warm_up * timeframe.milliseconds
-        candles = lake.read(
-            candles_dataset,
-            symbols=sorted({part.symbol, LEADER}),
-            start_ms=part.start_ms - warm_up_ms,
-            end_ms=part.end_ms,
-        )
-        funding = lake.read(
-            funding_dataset,
-            symbols=[part.symbol],
-            start_ms=part.start_ms - warm_up_ms - _FUNDING_HISTORY_DAYS * MILLISECONDS_PER_DAY,
-            # The last bar is decided at its close, where a settlement may fall.
-            end_ms=part.end_ms + timeframe.milliseconds,
-        )
-        computed = compute_features(
-            candles, funding, feature_set, timeframe, leader=LEADER, start_ms=part.start_ms, end_ms=part.end_ms
-        ).filter(pl.col("symbol") == part.symbol)
-        lake.replace(features_dataset, computed)
+        start_ms = _first_to_compute(lake, tables, part)
+        computed = _compute(lake, tables, feature_set, timeframe, Slice(part.symbol, start_ms, part.end_ms))
+        lake.upsert(tables.features, computed)
         rows += computed.height
         complete += computed.filter(pl.all_horizontal(pl.col(feature_set.names).is_not_nan())).height
         on_progress(f"{part.symbol}: {computed.height:,} rows")
     return RefreshReport(rows, complete)
+
+
+def _first_to_compute(lake: Lake, tables: FeatureTables, part: Slice) -> int:
+    """Open time of the first new bar where all new bars follow those with features; else the start of the slice."""
+    bars, rows = (
+        lake.read_all_revisions(dataset, [part.symbol], part.start_ms, part.end_ms, columns=())["ts"].unique()
+        for dataset in (tables.candles, tables.features)
+    )
+    new = bars.filter(~bars.is_in(rows.implode()))
+    if new.is_empty() or rows.is_empty() or new.min() < rows.max():  # type: ignore[operator]
+        return part.start_ms
+    return int(new.dt.epoch("ms").min())  # type: ignore[arg-type]
+
+
+def _compute(
+    lake: Lake, tables: FeatureTables, feature_set: FeatureSet, timeframe: Timeframe, part: Slice
+) -> pl.DataFrame:
+    first_bar_ms = part.start_ms - feature_set.warm_up * timeframe.milliseconds
+    # The last bar is decided at its close, where a settlement may fall.
+    published = (first_bar_ms - _PUBLISHED_HISTORY_DAYS * MILLISECONDS_PER_DAY, part.end_ms + timeframe.milliseconds)
+    computed = compute_features(
+        lake.read_all_revisions(tables.candles, sorted({part.symbol, LEADER}), first_bar_ms, part.end_ms),
+        lake.read_all_revisions(tables.funding, [part.symbol], *published),
+        feature_set,
+        timeframe,
+        start_ms=part.start_ms,
+        end_ms=part.end_ms,
+        fear_greed=lake.read_all_revisions(tables.fear_greed, None, *published),
+    )
+    return computed.filter(pl.col("symbol") == part.symbol)
 
 
 @dataclass(frozen=True, slots=True)

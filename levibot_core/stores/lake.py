@@ -93,20 +93,26 @@ class Lake:
             )
         return report
 
-    def replace(self, dataset: Dataset, frame: pl.DataFrame) -> WriteReport:
-        """Replace every partition that `frame` has rows of, whole, whatever stood there; others stay.
+    def upsert(self, dataset: Dataset, frame: pl.DataFrame) -> WriteReport:
+        """Put rows into a dataset without revisions: a row with the key of one that is there takes its place.
 
-        A partition that would get the same bytes is left alone and counts as unchanged.
+        A partition that would get the same bytes is left alone.
 
         Raises:
             SchemaError: the frame does not fit the catalogue; nothing is written.
+            LakeCorruptionError: a partition's file cannot be read; partitions before it are already written.
             HomeNotWritableError: the lake cannot be written; the partition's old file is as it was.
         """
         report = WriteReport()
         for file, rows in self._partitions(dataset, dataset.table.enforce(frame)):
-            changed = _write(self.root / file, rows)
+            path = self.root / file
+            kept = dataset.table.empty()
+            if path.exists():
+                kept = self._read_file(path, dataset).join(rows, on=dataset.table.key, how="anti")
+            merged = pl.concat([kept, rows]).sort(dataset.table.key)
+            changed = _write(path, merged)
             counted = WriteReport(rows_new=rows.height, files=(file,)) if changed else WriteReport(0, 0, rows.height)
-            report = report.plus(counted).plus(WriteReport(rows_total=rows.height))
+            report = report.plus(counted).plus(WriteReport(rows_total=merged.height))
         return report
 
     def read(

@@ -160,5 +160,6 @@ def _nothing_left(features: pl.DataFrame, feature_set: FeatureSet, labels: int) 
     return SnapshotError(
         f"Expected at least one whole training row, was none: {features.height} bars and {labels} labels in the "
         f"window, {columns}. A bar needs {feature_set.warm_up} bars of history; leader_* needs candles of the leading "
-        "market, funding_* settled funding, fear_greed* the index. Ingest what is missing, or more days."
+        "market, funding_* settled funding, fear_greed* the index. Ingest what is missing, or more days, or set "
+        "LEVIBOT_FEATURE_SET=v1."
     )

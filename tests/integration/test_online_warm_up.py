@@ -40,7 +40,7 @@ def workspace(tmp_path: Path, redis_server: Any, monkeypatch: pytest.MonkeyPatch
     candles = bars.with_columns(*prices, pl.lit(0, pl.Int32).alias("revision"), pl.lit("test").alias("venue"))
     opened.lake.append(opened.candles(identity), CANDLES.enforce(candles), observed_at_ms=0)
     values = [pl.lit(float(place)).alias(name) for place, name in enumerate(opened.feature_set.names)]
-    opened.lake.replace(opened.features(identity), opened.feature_set.table().enforce(bars.with_columns(values)))
+    opened.lake.upsert(opened.features(identity), opened.feature_set.table().enforce(bars.with_columns(values)))
     return opened
 
 

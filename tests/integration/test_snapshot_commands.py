@@ -127,7 +127,7 @@ def test_a_snapshot_is_rebuilt_and_audited_by_command(workspace: Workspace, levi
     assert cause["known_at"] == seen_at.isoformat(timespec="milliseconds")
     assert "Causes: 1" in levibot("audit")[1]
 
-    workspace.lake.replace(dataset, workspace.lake.read_all_revisions(dataset).with_columns(pl.col("volume") * 2.0))
+    workspace.lake.upsert(dataset, workspace.lake.read_all_revisions(dataset).with_columns(pl.col("volume") * 2.0))
     code, shown = levibot("snapshots", "rebuild", manifest.snapshot_id)
     assert code == 1
     assert "in volume" in " ".join(shown.split())

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from levibot_core.config import load_settings
 from levibot_core.features.refresh import refresh_features
 from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
@@ -11,15 +12,15 @@ from levibot_pipelines.defs.shared.metadata import OWNERS, column_schema, table
 from levibot_pipelines.defs.shared.partitions import single_run, slices_of, symbol_months
 from levibot_pipelines.online import warm_up
 from levibot_pipelines.references import SnapshotReference
-from levibot_pipelines.workspace import FEATURE_SET_VERSION, Workspace
+from levibot_pipelines.workspace import Workspace
 
-_feature_set: FeatureSet = load_registry(FEATURE_SET_VERSION)
+_feature_set: FeatureSet = load_registry(load_settings().feature_set)
 
 
 @dg.asset(
     key_prefix="feature_store",
     group_name="feature_store",
-    deps=[["ingestion", "candles"], ["ingestion", "funding_rates"]],
+    deps=[["ingestion", "candles"], ["ingestion", "funding_rates"], ["ingestion", "fear_greed"]],
     partitions_def=symbol_months,
     backfill_policy=single_run,
     automation_condition=follows_inputs,
@@ -31,14 +32,12 @@ _feature_set: FeatureSet = load_registry(FEATURE_SET_VERSION)
 def features(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """Every feature of features.yml at every bar, each a pure function of its own window of closed bars."""
     identity = workspace.ingested_source
-    dataset = workspace.features(identity)
+    tables = workspace.feature_tables(identity)
     report = refresh_features(
         workspace.lake,
-        candles_dataset=workspace.candles(identity),
-        funding_dataset=workspace.funding(identity),
-        features_dataset=dataset,
-        feature_set=workspace.feature_set,
-        timeframe=workspace.timeframe,
+        tables,
+        workspace.feature_set,
+        workspace.timeframe,
         slices=slices_of(context.partition_keys),
         on_progress=context.log.info,
     )
@@ -48,7 +47,7 @@ def features(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Work
             "features": len(workspace.feature_set.names),
             "complete_rows": report.complete_rows,
             "feature_set": f"{workspace.feature_set.version} ({workspace.feature_set.sha256[:12]})",
-            "folder": dataset.folder,
+            "folder": tables.features.folder,
         }
     )
 

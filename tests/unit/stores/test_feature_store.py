@@ -44,7 +44,7 @@ def rows() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, rows: pl.DataFrame) -> FeatureStore:
     lake = Lake(tmp_path_factory.mktemp("lake"))
-    lake.replace(DATASET, rows)
+    lake.upsert(DATASET, rows)
     return FeatureStore(lake, DATASET)
 
 

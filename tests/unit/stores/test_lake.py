@@ -149,19 +149,21 @@ def test_a_frame_that_does_not_fit_the_catalogue_is_refused_before_anything_is_w
     assert not lake.root.exists()
 
 
-def test_replacing_leaves_other_partitions_alone_and_equal_ones_untouched(lake: Lake) -> None:
+def test_a_row_takes_the_place_of_one_with_its_key_and_others_stay_untouched(lake: Lake) -> None:
     june, july = ("BTC/USDT", JUNE_30), ("BTC/USDT", JUNE_30 + 288 * BAR)
-    lake.replace(FEATURES_V1, features({june: 1.0, july: float("nan")}))
+    later = ("BTC/USDT", JUNE_30 + 289 * BAR)
+    lake.upsert(FEATURES_V1, features({june: 1.0, july: float("nan")}))
     before = state_of(lake.root)
-    assert lake.replace(FEATURES_V1, features({june: 1.0, july: float("nan")})).rows_unchanged == 2
+    assert lake.upsert(FEATURES_V1, features({june: 1.0, july: float("nan")})).rows_unchanged == 2
     assert state_of(lake.root) == before
-    report = lake.replace(FEATURES_V1, features({july: 5.0}))
+    report = lake.upsert(FEATURES_V1, features({july: 5.0}))
     assert (report.rows_new, report.rows_total, len(report.files)) == (1, 1, 1)
-    assert lake.read(FEATURES_V1)["x"].to_list() == [1.0, 5.0]
+    assert lake.upsert(FEATURES_V1, features({later: 6.0})).rows_total == 2
+    assert lake.read(FEATURES_V1)["x"].to_list() == [1.0, 5.0, 6.0]
 
 
 def test_a_table_without_revisions_is_read_as_of_by_its_own_knowledge_time(lake: Lake) -> None:
-    lake.replace(FEATURES_V1, features({("BTC/USDT", JUNE_30 + bar * BAR): float(bar) for bar in range(3)}))
+    lake.upsert(FEATURES_V1, features({("BTC/USDT", JUNE_30 + bar * BAR): float(bar) for bar in range(3)}))
     assert lake.read(FEATURES_V1, as_of_ms=JUNE_30 + 2 * BAR)["x"].to_list() == [0.0, 1.0]
 
 
@@ -222,18 +224,19 @@ def test_a_damaged_file_is_named_with_the_remedy_and_moving_it_away_is_enough(la
 
 
 def test_a_file_of_another_schema_is_named(lake: Lake) -> None:
-    lake.replace(FEATURES_V1, features({("BTC/USDT", JUNE_30): 1.0}))
+    lake.upsert(FEATURES_V1, features({("BTC/USDT", JUNE_30): 1.0}))
     grown = replace(FEATURES_V1, table=FEATURES_V1.table.with_columns([Column("y", pl.Float64(), "new")]))
     with pytest.raises(LakeCorruptionError, match=r"month=2025-06.*other columns"):
         lake.read(grown)
 
 
-def test_replacing_mends_a_damaged_partition(lake: Lake) -> None:
+def test_a_damaged_partition_is_named_and_not_written_over(lake: Lake) -> None:
     rows = features({("BTC/USDT", JUNE_30): 1.0})
-    (file,) = lake.replace(FEATURES_V1, rows).files
+    (file,) = lake.upsert(FEATURES_V1, rows).files
     (lake.root / file).write_bytes(b"damaged")
-    assert lake.replace(FEATURES_V1, rows).files == (file,)
-    assert lake.read(FEATURES_V1).equals(rows)
+    with pytest.raises(LakeCorruptionError, match="Move the file away and run again"):
+        lake.upsert(FEATURES_V1, rows)
+    assert (lake.root / file).read_bytes() == b"damaged"
 
 
 def test_a_lake_that_cannot_be_written_is_named(tmp_path: Path) -> None:

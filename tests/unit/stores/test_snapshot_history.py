@@ -125,7 +125,7 @@ def test_a_damaged_snapshot_can_still_be_rebuilt(stores: Stores) -> None:
 
     stores.lake.append(CANDLES, stores.candles.filter(symbol="BTC/USDT").tail(1), AS_OF_MS)  # nothing new
     path = stores.lake.root / CANDLES.file("ETH/USDT", "2025-01")
-    stores.lake.replace(CANDLES, pl.read_parquet(path).with_columns(pl.col("volume") * 2.0))
+    stores.lake.upsert(CANDLES, pl.read_parquet(path).with_columns(pl.col("volume") * 2.0))
     report = rebuild(stores.snapshots, stores.lake, manifest.snapshot_id)
     assert not report.identical
     assert any("rows.parquet" in difference for difference in report.differences)
