@@ -56,7 +56,7 @@ def list_snapshots(context: typer.Context, as_json: JsonOption = False) -> None:
                 row["as_of"][:10],
                 f"{row['rows']:,}",
                 f"{row['bytes'] / 1e6:,.1f}",
-                ", ".join(["latest"] * row["latest"] + row["models"]),
+                "\n".join(["latest"] * row["latest"] + row["models"]),
             )
             for row in found
         ],

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 from levibot_core.errors import ConfigurationError, SnapshotError, SnapshotNotFoundError
-from levibot_core.features.registry import load_registry
+from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.sources.base import SourceIdentity
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.stores.lake import Lake
-from levibot_core.stores.paths import candles_dataset, funding_dataset
+from levibot_core.stores.paths import candles_dataset, fear_greed_dataset, funding_dataset
 from levibot_core.stores.snapshot_audit import AuditReport, audit
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.snapshot_rebuild import rebuild
@@ -43,7 +43,9 @@ class Stores(NamedTuple):
     candles: pl.DataFrame
     funding: pl.DataFrame
 
-    def build(self, horizon_bars: int = HORIZON, as_of_ms: int = AS_OF_MS) -> SnapshotManifest:
+    def build(
+        self, horizon_bars: int = HORIZON, as_of_ms: int = AS_OF_MS, feature_set: FeatureSet = V1
+    ) -> SnapshotManifest:
         """The snapshot of everything known then."""
         symbols = ["BTC/USDT", "ETH/USDT"]
         inputs = read_inputs(
@@ -51,7 +53,7 @@ class Stores(NamedTuple):
         )
         return self.snapshots.build(
             inputs=inputs,
-            feature_set=V1,
+            feature_set=feature_set,
             timeframe=FIVE_MINUTES,
             horizon_bars=horizon_bars,
             source=SOURCE,
@@ -192,6 +194,27 @@ def test_a_correction_is_the_cause_in_the_windows_it_lies_in(stores: Stores) -> 
     assert set(changed["causes"].to_list()[0]) == {0}
 
 
+def test_a_row_holds_the_revision_known_when_it_was_decided(stores: Stores) -> None:
+    untouched = stores.snapshots.load(stores.build().snapshot_id).rows
+    seen_ms = START_MS + 404 * BAR_MS  # when bar 403 closes
+    stores.correct("ETH/USDT", 400, seen_ms)
+    manifest = stores.build()
+    rows = stores.snapshots.load(manifest.snapshot_id).rows
+
+    report = stores.differing(manifest.snapshot_id)
+
+    of_eth, before = (frame.filter(symbol="ETH/USDT") for frame in (rows, untouched))
+    decided_before = pl.col("ts") < moment(403)
+    assert of_eth.filter(decided_before).select(V1.names).equals(before.filter(decided_before).select(V1.names))
+    known = of_eth.filter(ts=moment(403)).select(V1.names)
+    assert not known.equals(before.filter(ts=moment(403)).select(V1.names))
+    # Labels are judged by what was known at the as-of time, so no label would differ.
+    assert report.differing["ts"].to_list() == [moment(bar) for bar in (400, 401, 402)]
+    (cause,) = report.causes
+    assert (cause.rows, report.unexplained) == ({"ETH/USDT": 3}, 0)
+    assert rebuild(stores.snapshots, stores.lake, manifest.snapshot_id).identical
+
+
 def test_a_correction_of_the_leader_reaches_every_symbol(stores: Stores) -> None:
     manifest = stores.build()
     stores.correct("BTC/USDT", LAST - 2, AS_OF_MS + HOUR_MS)
@@ -260,6 +283,33 @@ def test_a_corrected_settlement_is_the_cause_of_funding_features_only(stores: St
     assert all(name.startswith("funding_") for name in touched)
     # Known at the settlement, so the bar that closes there sees it first.
     assert epoch_ms(report.differing["ts"].min()) == cause.change.ts_ms - BAR_MS  # type: ignore[arg-type]
+
+
+def test_a_corrected_daily_value_is_the_cause_in_every_symbol(
+    tmp_path: Path, make_market: Callable[..., Any], fear_greed: pl.DataFrame
+) -> None:
+    v2 = load_registry("v2")
+    bars = v2.warm_up + HORIZON + 40
+    market, daily = make_market(bars=bars), fear_greed_dataset("recorded")
+    as_of_ms = START_MS + bars * BAR_MS
+    stores = Stores(Lake(tmp_path / "lake"), SnapshotStore(tmp_path / "snapshots"), market.candles, market.funding)
+    for dataset, frame in ((CANDLES, market.candles), (FUNDING, market.funding), (daily, fear_greed)):
+        stores.lake.append(dataset, frame, as_of_ms)
+    manifest = stores.build(as_of_ms=as_of_ms, feature_set=v2)
+    day = fear_greed.filter(pl.col("known_at") <= moment(bars)).tail(1)
+    stores.lake.append(daily, day.with_columns(pl.col("value") + 5), as_of_ms + HOUR_MS)
+
+    report = stores.differing(manifest.snapshot_id)
+
+    assert rebuild(stores.snapshots, stores.lake, manifest.snapshot_id).identical
+    (cause,) = report.causes
+    value = day["value"].item()
+    assert (cause.change.table, cause.change.symbol) == ("fear_greed", None)
+    assert (cause.change.old, cause.change.new) == ({"value": value}, {"value": value + 5})
+    assert cause.rows == {"BTC/USDT": manifest.rows // 2, "ETH/USDT": manifest.rows // 2}
+    assert report.unexplained == 0
+    touched = report.differing.explode("columns")["columns"].unique()
+    assert all(name.startswith("fear_greed") for name in touched)
 
 
 def test_the_report_is_json(stores: Stores) -> None:
