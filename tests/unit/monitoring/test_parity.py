@@ -1,0 +1,192 @@
+"""Parity: bits that agree are counted, one that does not is named."""
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from levibot_core.errors import LakeCorruptionError
+from levibot_core.features.compute import compute_features
+from levibot_core.features.registry import load_registry
+from levibot_core.market.timeframe import Timeframe
+from levibot_core.monitoring.parity import DayParity, OfflineComputation, replay_log
+from levibot_core.monitoring.parity_report import parity_report, read_parity_report, write_parity_report
+from levibot_core.stores.lake import Lake
+from levibot_core.stores.paths import candles_dataset, funding_dataset
+from levibot_core.stores.served_log import FurtherServings, ServedLog, ServedVector
+
+V1 = load_registry("v1")
+FIVE_MINUTES = Timeframe.parse("5m")
+PER_VECTOR = len(V1.names) + 1  # and the close
+DAY = date(2026, 1, 2)
+NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A lake and what was served from it."""
+
+    lake: Lake
+    log: ServedLog
+    vectors: Sequence[ServedVector]
+
+    def replay(self) -> DayParity:
+        (day,) = replay_log(self.log, OfflineComputation(self.lake, "spot", FIVE_MINUTES))
+        return day
+
+    def logged(self, *vectors: ServedVector) -> DayParity:
+        self.log.append(vectors)
+        return self.replay()
+
+
+@pytest.fixture(scope="module")
+def market(make_market: Callable[..., Any]) -> Any:
+    return make_market(("BTC/USDT", "ETH/USDT"), bars=390)  # the 384th bar closes at a settlement
+
+
+@pytest.fixture
+def served(market: Any, tmp_path: Path) -> Served:
+    lake = Lake(tmp_path / "lake")
+    lake.append(candles_dataset("recorded", "spot", "5m"), market.candles, observed_at_ms=0)
+    lake.append(funding_dataset("recorded"), market.funding, observed_at_ms=0)
+    rows = compute_features(market.candles, market.funding, V1, FIVE_MINUTES).join(
+        market.candles.select("symbol", "ts", "close"), on=["symbol", "ts"]
+    )
+    vectors = [
+        ServedVector(
+            symbol=row["symbol"],
+            ts_ms=int(row["ts"].timestamp() * 1000),
+            known_at_ms=int(row["known_at"].timestamp() * 1000),
+            feature_set="v1",
+            source_kind="recorded",
+            source_key="recorded",
+            model="levibot-5m-h12",
+            model_version=2,
+            served_at_ms=int(NOW.timestamp() * 1000) + number,
+            close=row["close"],
+            values={name: row[name] for name in V1.names},
+        )
+        for number, row in enumerate(rows.group_by("symbol", maintain_order=True).tail(12).iter_rows(named=True))
+    ]
+    return Served(lake, ServedLog(tmp_path / "served"), vectors)
+
+
+def flipped(number: float, bit: int = 0) -> float:
+    (bits,) = struct.unpack("<Q", struct.pack("<d", number))
+    (other,) = struct.unpack("<d", struct.pack("<Q", bits ^ 1 << bit))
+    return float(other)
+
+
+def test_what_was_served_as_computed_has_no_mismatch(served: Served) -> None:
+    found = served.logged(*served.vectors)
+    assert (found.day, found.vectors, found.compared, found.mismatches) == (DAY, 24, 24 * PER_VECTOR, 0)
+    assert found.differences.is_empty()
+    assert (found.not_comparable, found.unreadable_lines) == ({}, 0)
+
+
+@pytest.mark.parametrize("bit", [0, 31, 51, 63])
+def test_one_flipped_bit_is_that_one_mismatch(served: Served, bit: int) -> None:
+    victim = served.vectors[5]
+    altered = {**victim.values, "rsi_14": flipped(victim.values["rsi_14"], bit)}
+    found = served.logged(*served.vectors[:5], replace(victim, values=altered), *served.vectors[6:])
+    assert (found.compared, found.mismatches) == (24 * PER_VECTOR, 1)
+    (difference,) = found.differences.iter_rows(named=True)
+    assert (difference["symbol"], difference["feature"]) == (victim.symbol, "rsi_14")
+    assert int(difference["ts"].timestamp() * 1000) == victim.ts_ms
+    assert (difference["served"], difference["offline"]) == (altered["rsi_14"], victim.values["rsi_14"])
+    assert (difference["model_version"], int(difference["served_at"].timestamp() * 1000)) == (2, victim.served_at_ms)
+
+
+def test_the_sign_of_a_zero_and_the_close_count_too(served: Served) -> None:
+    name = "funding_hours_since"
+    victim = next(vector for vector in served.vectors if vector.values[name] == 0.0)
+    altered = replace(victim, close=flipped(victim.close), values={**victim.values, name: -victim.values[name]})
+    assert set(served.logged(altered).differences["feature"]) == {name, "close"}
+
+
+def test_an_absent_feature_and_a_strange_one_are_mismatches(served: Served) -> None:
+    victim = served.vectors[0]
+    values = {name: value for name, value in victim.values.items() if name != "rsi_14"} | {"invented": 1.0}
+    found = served.logged(replace(victim, values=values))
+    assert (found.compared, found.mismatches) == (PER_VECTOR + 1, 2)
+    assert found.differences["feature"].to_list() == ["invented", "rsi_14"]
+    assert found.differences["offline"].is_nan().to_list() == [True, False]
+    assert found.differences["served"].is_nan().to_list() == [False, True]
+
+
+def test_a_bar_that_the_lake_does_not_hold_differs_in_everything(served: Served) -> None:
+    victim = replace(served.vectors[0], ts_ms=served.vectors[-1].ts_ms + 300_000)
+    found = served.logged(victim, served.vectors[1])
+    assert (found.compared, found.mismatches) == (2 * PER_VECTOR, PER_VECTOR)
+    assert found.differences["offline"].is_nan().all()
+
+
+def test_what_cannot_be_replayed_is_counted_by_reason_and_is_no_mismatch(served: Served) -> None:
+    vector = served.vectors[0]
+    found = served.logged(
+        vector,
+        replace(vector, source_key=None),
+        replace(vector, source_key="exchange-nowhere"),
+        replace(vector, feature_set="v99"),
+    )
+    assert (found.vectors, found.compared, found.mismatches) == (4, PER_VECTOR, 0)
+    assert sorted(found.not_comparable.values()) == [1, 1, 1]
+    reasons = " ".join(found.not_comparable)
+    assert "was not known" in reasons
+    assert "exchange-nowhere" in reasons
+    assert "v99" in reasons
+
+
+def test_servings_are_summed_and_a_cut_line_is_counted(served: Served) -> None:
+    first = served.vectors[0]
+    more = FurtherServings(first.symbol, first.ts_ms, "v1", 2, servings=41, served_at_ms=first.served_at_ms + 50)
+    served.logged(first, more, served.vectors[1])
+    path = served.log.files()[DAY]
+    path.write_bytes(path.read_bytes()[:-20])
+    found = served.replay()
+    assert (found.vectors, found.servings, found.unreadable_lines, found.mismatches) == (1, 42, 1, 0)
+
+
+def test_the_report_adds_up_and_keeps_days_whose_log_is_gone(served: Served, tmp_path: Path) -> None:
+    victim = served.vectors[0]
+    day = served.logged(replace(victim, close=flipped(victim.close)), served.vectors[1])
+    path = tmp_path / "reports" / "parity.json"
+    assert read_parity_report(path) is None
+
+    first = parity_report([day], NOW, None)
+    write_parity_report(path, first)
+    written = read_parity_report(path)
+    assert written is not None
+    assert (written["compared"], written["mismatches"]) == (2 * PER_VECTOR, 1)
+    assert (written["parity_compared_total"], written["parity_mismatches_total"]) == (2 * PER_VECTOR, 1)
+    assert [item["feature"] for item in written["differences"]] == ["close"]
+    assert written["days"][0]["day"] == "2026-01-02"
+
+    again = parity_report([day], NOW, written).to_dict()
+    assert again == written, "a day that is still in the log is counted once"
+
+    later = NOW + timedelta(days=40)
+    next_day = replace(day, day=DAY + timedelta(days=40), mismatches=0, differences=day.differences.clear())
+    report = parity_report([next_day], later, written).to_dict()
+    assert (report["compared"], report["mismatches"]) == (2 * PER_VECTOR, 0)
+    assert (report["parity_compared_total"], report["parity_mismatches_total"]) == (4 * PER_VECTOR, 1)
+    assert [item["day"] for item in report["days"]] == ["2026-01-02", "2026-02-11"]
+    assert parity_report([], NOW + timedelta(days=999), report).to_dict()["days"] == []
+
+
+def test_nothing_served_is_nothing_compared(tmp_path: Path) -> None:
+    offline = OfflineComputation(Lake(tmp_path / "lake"), "spot", FIVE_MINUTES)
+    report = parity_report(replay_log(ServedLog(tmp_path / "served"), offline), NOW, None).to_dict()
+    assert (report["compared"], report["mismatches"], report["days"], report["differences"]) == (0, 0, [], [])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"days": [{"day": "yesterday"}]}', '{"days": [{"day": "2026-01-02"}]}'])
+def test_a_report_that_is_none_is_refused_with_what_to_do(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "parity.json"
+    path.write_text(text)
+    with pytest.raises(LakeCorruptionError, match="Move it away"):
+        read_parity_report(path)
