@@ -15,6 +15,7 @@ from levibot_core.features.registry import load_registry
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.monitoring.parity import DayParity, OfflineComputation, replay_log
 from levibot_core.monitoring.parity_report import parity_report, read_parity_report, write_parity_report
+from levibot_core.monitoring.plots import parity_png
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.paths import candles_dataset, funding_dataset
 from levibot_core.stores.served_log import FurtherServings, ServedLog, ServedVector
@@ -182,6 +183,13 @@ def test_nothing_served_is_nothing_compared(tmp_path: Path) -> None:
     offline = OfflineComputation(Lake(tmp_path / "lake"), "spot", FIVE_MINUTES)
     report = parity_report(replay_log(ServedLog(tmp_path / "served"), offline), NOW, None).to_dict()
     assert (report["compared"], report["mismatches"], report["days"], report["differences"]) == (0, 0, [], [])
+
+
+def test_the_picture_shows_days_that_differ_apart() -> None:
+    days = [{"day": f"2026-01-{day:02d}", "compared": 1_000 * day, "mismatches": 0} for day in range(1, 20)]
+    wrong = [*days[:-1], {**days[-1], "mismatches": 3}]
+    assert parity_png([], "parity").startswith(b"\x89PNG")
+    assert parity_png(days, "parity") != parity_png(wrong, "parity")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"days": [{"day": "yesterday"}]}', '{"days": [{"day": "2026-01-02"}]}'])
