@@ -111,14 +111,15 @@ class OfflineComputation:
         return features.join(closes, on=["symbol", "ts"], how="left", maintain_order="left")
 
 
-def replay_log(log: ServedLog, offline: OfflineComputation) -> Iterator[DayParity]:
-    """Compute again what was served, one day of the log at a time, oldest first.
+def replay_log(log: ServedLog, offline: OfflineComputation, since: date | None = None) -> Iterator[DayParity]:
+    """Compute again what was served, one UTC day of the log at a time, oldest first; from `since` on when given.
 
     Raises:
         LakeCorruptionError: a file of the lake cannot be read.
     """
     for day, path in log.files().items():
-        yield _replay_day(day, path, offline)
+        if since is None or day >= since:
+            yield _replay_day(day, path, offline)
 
 
 @dataclass(slots=True)

@@ -1,11 +1,9 @@
 """`levibot features parity`: compute again what was served, and compare bit by bit."""
 
-from datetime import UTC, datetime
-
 import typer
 
 from levibot_core.config import load_settings
-from levibot_core.monitoring.parity_report import ParityReport, parity_report
+from levibot_core.monitoring.parity_report import ParityReport
 from levibot_pipelines.cli.output import JsonOption, print_json, print_table, results, working
 from levibot_pipelines.parity import replay_served_vectors
 from levibot_pipelines.workspace import Workspace
@@ -17,7 +15,7 @@ def parity(as_json: JsonOption = False) -> None:
     """Replay every served feature vector in the log against the offline computation; exit code 1 on a difference."""
     workspace = Workspace.open(load_settings())
     with working("Replaying the served vectors"):
-        report = parity_report(replay_served_vectors(workspace), datetime.now(UTC), previous=None)
+        report = replay_served_vectors(workspace)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -29,21 +27,18 @@ def parity(as_json: JsonOption = False) -> None:
 def _print(report: ParityReport) -> None:
     print_table(
         "Served feature vectors against the offline computation",
-        ("day (UTC)", "forecasts", "vectors", "values compared", "different", "not comparable", "cut lines"),
+        ("day (UTC)", "served", "vectors", "values", "different", "skipped", "cut lines"),
         [tuple(f"{day[name]:,}" if name != "day" else day[name] for name in _COLUMNS) for day in report.by_day],
     )
     for reason, vectors in report.not_comparable.items():
         results.print(f"[yellow]{vectors:,} vectors could not be compared:[/] {reason}", soft_wrap=True)
-    mismatches, differences = report.count("mismatches"), report.to_dict()["differences"]
+    mismatches, differences = report.count("mismatches"), report.differences
     if mismatches:
         shown = differences[:_SHOWN]
         print_table(
             f"{mismatches:,} values differ" + (f", the newest {len(shown)}" if len(shown) < mismatches else ""),
-            ("bar (UTC)", "symbol", "feature", "served", "offline", "version"),
-            [
-                (item["ts"], item["symbol"], item["feature"], item["served"], item["offline"], item["model_version"])
-                for item in shown
-            ],
+            ("bar (UTC)", "symbol", "feature", "served", "offline"),
+            [(item["ts"][:16], item["symbol"], item["feature"], item["served"], item["offline"]) for item in shown],
         )
         return
     compared = report.count("compared")

@@ -5,7 +5,6 @@ to. They have a job and schedules of their own.
 """
 
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -15,7 +14,7 @@ from levibot_core.drift.history import psi_history
 from levibot_core.drift.plots import psi_history_png
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
 from levibot_core.monitoring.correlation import CLUSTER_THRESHOLD, measure_correlation
-from levibot_core.monitoring.parity_report import parity_report, read_parity_report, write_parity_report
+from levibot_core.monitoring.parity_report import read_parity_report, write_parity_report
 from levibot_core.monitoring.plots import correlation_png, parity_png, shap_history_png, shap_png, staleness_png
 from levibot_core.stores.files import write_json_atomically
 from levibot_pipelines import monitored
@@ -144,7 +143,7 @@ def shap_importance(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeRes
 def parity(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """Every served feature vector computed again from the lake, and compared bit by bit."""
     path = workspace.home.parity_report
-    report = parity_report(replay_served_vectors(workspace), datetime.now(UTC), read_parity_report(path))
+    report = replay_served_vectors(workspace, read_parity_report(path))
     write_parity_report(path, report)
     png = parity_png(report.by_day, "Served values compared with the offline computation")
     return dg.MaterializeResult(

@@ -14,7 +14,7 @@ from levibot_core.features.compute import compute_features
 from levibot_core.features.registry import load_registry
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.monitoring.parity import DayParity, OfflineComputation, replay_log
-from levibot_core.monitoring.parity_report import parity_report, read_parity_report, write_parity_report
+from levibot_core.monitoring.parity_report import parity_report, read_parity_report, replay_since, write_parity_report
 from levibot_core.monitoring.plots import parity_png
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.paths import candles_dataset, funding_dataset
@@ -158,7 +158,7 @@ def test_the_report_adds_up_and_keeps_days_whose_log_is_gone(served: Served, tmp
     path = tmp_path / "reports" / "parity.json"
     assert read_parity_report(path) is None
 
-    first = parity_report([day], NOW, None)
+    first = parity_report([day], NOW, [DAY], None)
     write_parity_report(path, first)
     written = read_parity_report(path)
     assert written is not None
@@ -167,21 +167,38 @@ def test_the_report_adds_up_and_keeps_days_whose_log_is_gone(served: Served, tmp
     assert [item["feature"] for item in written["differences"]] == ["close"]
     assert written["days"][0]["day"] == "2026-01-02"
 
-    again = parity_report([day], NOW, written).to_dict()
-    assert again == written, "a day that is still in the log is counted once"
+    again = parity_report([day], NOW, [DAY], written).to_dict()
+    assert again == written, "a day that is replayed again is counted once"
 
-    later = NOW + timedelta(days=40)
-    next_day = replace(day, day=DAY + timedelta(days=40), mismatches=0, differences=day.differences.clear())
-    report = parity_report([next_day], later, written).to_dict()
-    assert (report["compared"], report["mismatches"]) == (2 * PER_VECTOR, 0)
-    assert (report["parity_compared_total"], report["parity_mismatches_total"]) == (4 * PER_VECTOR, 1)
-    assert [item["day"] for item in report["days"]] == ["2026-01-02", "2026-02-11"]
-    assert parity_report([], NOW + timedelta(days=999), report).to_dict()["days"] == []
+    next_day = replace(day, day=DAY + timedelta(days=2), mismatches=0, differences=day.differences.clear())
+    soon = parity_report([next_day], NOW + timedelta(days=2), [DAY, next_day.day], written).to_dict()
+    assert (soon["compared"], soon["mismatches"]) == (4 * PER_VECTOR, 1), "the log still holds the first day"
+    assert soon["differences"] == written["differences"]
+
+    later = parity_report([next_day], NOW + timedelta(days=40), [next_day.day], soon).to_dict()
+    assert (later["compared"], later["mismatches"], later["differences"]) == (2 * PER_VECTOR, 0, [])
+    assert (later["parity_compared_total"], later["parity_mismatches_total"]) == (4 * PER_VECTOR, 1)
+    assert [item["day"] for item in later["days"]] == ["2026-01-02", "2026-01-04"]
+    assert parity_report([], NOW + timedelta(days=999), [], later).to_dict()["days"] == []
+
+
+def test_a_replay_begins_with_the_days_that_may_have_grown(served: Served) -> None:
+    week = [DAY + timedelta(days=day) for day in range(7)]
+    served.log.append([replace(served.vectors[0], served_at_ms=_noon_ms(day)) for day in week])
+    offline = OfflineComputation(served.lake, "spot", FIVE_MINUTES)
+    assert replay_since(None) is None
+    since = replay_since({"replayed_at": "2026-01-06T00:00:01+00:00"})
+    assert [day.day for day in replay_log(served.log, offline, since)] == week[3:]
+    assert [day.day for day in replay_log(served.log, offline)] == week
+
+
+def _noon_ms(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp() * 1000)
 
 
 def test_nothing_served_is_nothing_compared(tmp_path: Path) -> None:
     offline = OfflineComputation(Lake(tmp_path / "lake"), "spot", FIVE_MINUTES)
-    report = parity_report(replay_log(ServedLog(tmp_path / "served"), offline), NOW, None).to_dict()
+    report = parity_report(replay_log(ServedLog(tmp_path / "served"), offline), NOW, [], None).to_dict()
     assert (report["compared"], report["mismatches"], report["days"], report["differences"]) == (0, 0, [], [])
 
 
