@@ -1,8 +1,8 @@
 """Parity: is every feature that was served, bit for bit, the one that the offline computation gives?
 
-The served vectors come from the log of the inference API (`levibot_core.stores.served_log`), candles and funding from
-the lake with all their revisions, and the values from the kernel that computes training data. A report over several
-replays is `levibot_core.monitoring.parity_report`'s work. Nothing is repaired here.
+The served vectors come from the log of the inference API (`levibot_core.stores.served_log`), candles, funding and the
+fear and greed index from the lake with all their revisions, and the values from the kernel that computes training
+data. A report over several replays is `levibot_core.monitoring.parity_report`'s work. Nothing is repaired here.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.schemas import TIMESTAMP
 from levibot_core.stores.lake import Lake
-from levibot_core.stores.paths import candles_dataset, funding_dataset
+from levibot_core.stores.paths import candles_dataset, fear_greed_dataset, funding_dataset
 from levibot_core.stores.served_log import ServedLog, ServedVector, UnreadableLine, read_entries
 
 CLOSE = "close"
@@ -28,8 +28,8 @@ CLOSE = "close"
 LISTED = 200
 """Differences that are listed for a day; all are counted."""
 
-# Funding settles every few hours; this much history always holds the settlements a window may need.
-_FUNDING_HISTORY_DAYS = 7
+# Features look back at most 72 hours of funding and 12 days of the index from the first bar of their window.
+_PUBLISHED_HISTORY_DAYS = 14
 _DIFFERENCES = {
     "symbol": pl.String(),
     "ts": TIMESTAMP,
@@ -86,20 +86,26 @@ class OfflineComputation:
 
     def rows(self, source_key: str, feature_set: FeatureSet, first_ms: int, last_ms: int) -> pl.DataFrame:
         """symbol, ts, every feature and the close of the bars that open in `[first_ms, last_ms]`, UTC milliseconds."""
-        warm_up_ms, step_ms = feature_set.warm_up * self.timeframe.milliseconds, self.timeframe.milliseconds
+        step_ms = self.timeframe.milliseconds
+        from_ms = first_ms - feature_set.warm_up * step_ms
+        published_from_ms = from_ms - _PUBLISHED_HISTORY_DAYS * MILLISECONDS_PER_DAY
+        # The last bar is decided at its close, where a settlement may fall.
+        published_until_ms = last_ms + step_ms + 1
         candles = self.lake.read_all_revisions(
-            candles_dataset(source_key, self.market, self.timeframe.name),
-            start_ms=first_ms - warm_up_ms,
-            end_ms=last_ms + 1,
+            candles_dataset(source_key, self.market, self.timeframe.name), start_ms=from_ms, end_ms=last_ms + 1
         )
-        funding = self.lake.read_all_revisions(
-            funding_dataset(source_key),
-            start_ms=first_ms - warm_up_ms - _FUNDING_HISTORY_DAYS * MILLISECONDS_PER_DAY,
-            # The last bar is decided at its close, where a settlement may fall.
-            end_ms=last_ms + step_ms + 1,
+        funding, fear_greed = (
+            self.lake.read_all_revisions(dataset, start_ms=published_from_ms, end_ms=published_until_ms)
+            for dataset in (funding_dataset(source_key), fear_greed_dataset(source_key))
         )
         features = compute_features(
-            candles, funding, feature_set, self.timeframe, start_ms=first_ms, end_ms=last_ms + 1
+            candles,
+            funding,
+            feature_set,
+            self.timeframe,
+            start_ms=first_ms,
+            end_ms=last_ms + 1,
+            fear_greed=fear_greed,
         )
         decided = pl.col("ts") + pl.duration(milliseconds=step_ms, time_unit="ms")
         closes = (

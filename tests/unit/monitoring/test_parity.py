@@ -7,17 +7,18 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from levibot_core.errors import LakeCorruptionError
 from levibot_core.features.compute import compute_features
-from levibot_core.features.registry import load_registry
+from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.monitoring.parity import DayParity, OfflineComputation, replay_log
 from levibot_core.monitoring.parity_report import parity_report, read_parity_report, replay_since, write_parity_report
 from levibot_core.monitoring.plots import parity_png
 from levibot_core.stores.lake import Lake
-from levibot_core.stores.paths import candles_dataset, funding_dataset
+from levibot_core.stores.paths import candles_dataset, fear_greed_dataset, funding_dataset
 from levibot_core.stores.served_log import FurtherServings, ServedLog, ServedVector
 
 V1 = load_registry("v1")
@@ -150,6 +151,64 @@ def test_servings_are_summed_and_a_cut_line_is_counted(served: Served) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     found = served.replay()
     assert (found.vectors, found.servings, found.unreadable_lines, found.mismatches) == (1, 42, 1, 0)
+
+
+def served_as_known(lake: Lake, feature_set: FeatureSet, decision_ms: int) -> ServedVector:
+    """The vector of BTC/USDT that a pipeline would have put at that close: from what the lake held known then."""
+    candles, funding, fear_greed = (
+        lake.read(dataset, as_of_ms=decision_ms)
+        for dataset in (
+            candles_dataset("recorded", "spot", "5m"),
+            funding_dataset("recorded"),
+            fear_greed_dataset("recorded"),
+        )
+    )
+    ts_ms = decision_ms - FIVE_MINUTES.milliseconds
+    features = compute_features(
+        candles, funding, feature_set, FIVE_MINUTES, start_ms=ts_ms, end_ms=decision_ms, fear_greed=fear_greed
+    ).filter(pl.col("symbol") == "BTC/USDT")
+    values = features.select(feature_set.names).row(0, named=True)
+    close = candles.filter((pl.col("symbol") == "BTC/USDT") & (pl.col("ts") == features["ts"][0]))["close"][0]
+    return ServedVector(
+        symbol="BTC/USDT",
+        ts_ms=ts_ms,
+        known_at_ms=decision_ms,
+        feature_set=feature_set.version,
+        source_kind="recorded",
+        source_key="recorded",
+        model="levibot-5m-h12",
+        model_version=2,
+        served_at_ms=decision_ms + 1_000,
+        close=close,
+        values=values,
+    )
+
+
+def test_corrections_change_neither_what_was_right_nor_hide_what_was_known_too_early(
+    make_market: Callable[..., Any], fear_greed: pl.DataFrame, tmp_path: Path
+) -> None:
+    feature_set = load_registry("v2")
+    market = make_market(("BTC/USDT", "ETH/USDT"), bars=feature_set.warm_up + 20)
+    lake, log, candles = Lake(tmp_path / "lake"), ServedLog(tmp_path / "log"), candles_dataset("recorded", "spot", "5m")
+    lake.append(candles, market.candles, observed_at_ms=0)
+    lake.append(funding_dataset("recorded"), market.funding, observed_at_ms=0)
+    lake.append(fear_greed_dataset("recorded"), fear_greed, observed_at_ms=0)
+    closes = [int(known_at.timestamp() * 1000) for known_at in market.candles["known_at"].unique().sort().tail(16)]
+    # The bar that closes at closes[4] is corrected at closes[10].
+    is_corrected = (pl.col("symbol") == "BTC/USDT") & (pl.col("known_at").dt.epoch("ms") == closes[4])
+    corrected = market.candles.filter(is_corrected).with_columns(pl.col("high", "close") * 1.001)
+    lake.append(candles, corrected, observed_at_ms=closes[10])
+
+    served = [served_as_known(lake, feature_set, decision_ms) for decision_ms in closes]
+    assert [all(value == value for value in vector.values.values()) for vector in served] == [True] * 16
+    log.append(served)
+    (day,) = replay_log(log, OfflineComputation(lake, "spot", FIVE_MINUTES))
+    assert (day.compared, day.mismatches) == (16 * (len(feature_set.names) + 1), 0)
+
+    knew_too_early = replace(served[4], close=corrected["close"][0])
+    log.append([knew_too_early])
+    (day,) = replay_log(log, OfflineComputation(lake, "spot", FIVE_MINUTES))
+    assert day.differences["feature"].to_list() == ["close"]
 
 
 def test_the_report_adds_up_and_keeps_days_whose_log_is_gone(served: Served, tmp_path: Path) -> None:
