@@ -46,17 +46,21 @@ def psi_png(table: pl.DataFrame, title: str, top: int = 40) -> bytes:
 
 
 def psi_history_png(history: pl.DataFrame, trained_until: datetime, title: str, top: int = 30) -> bytes:
-    """How many features drifted in each window, above the index of those that drifted most.
+    """How many features drifted in each window, above the index of those that drifted most for what is usual with them.
+
+    A slow series, such as a daily index, strays far in any week: features are ranked by how far their index in the
+    newest window lies above their own median over all windows.
 
     Args:
         history: As `levibot_core.drift.history.psi_history` gives it.
         trained_until: End of the training data, UTC; a line marks it, and windows before it are the model's own past.
         title: Says what is compared with what.
-        top: Features shown at most, those with the highest index in the newest window.
+        top: Features shown at most.
     """
     ends = history["window_end"].unique().sort()
-    newest = history.filter(pl.col("window_end") == ends[-1]).sort("psi", "feature", descending=[True, False])
-    names = newest["feature"].head(top).to_list()
+    unusual = pl.col("psi") - pl.col("psi").median().over("feature")
+    newest = history.with_columns(unusual=unusual).filter(pl.col("window_end") == ends[-1])
+    names = newest.sort("unusual", "feature", descending=[True, False])["feature"].head(top).to_list()
     figure = new_figure(10.0, 3.2 + 0.24 * len(names))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 0.24 * len(names) + 0.4))
     places = range(ends.len())
@@ -75,7 +79,7 @@ def psi_history_png(history: pl.DataFrame, trained_until: datetime, title: str, 
     grid = pl.DataFrame({"feature": names}).join(by_window, on="feature", maintain_order="left")
     values = grid.select(str(name) for name in sorted(grid.columns[1:])).to_numpy()
     image = lower.imshow(values, cmap=_HEAT, vmin=0.0, vmax=_HOTTEST, aspect="auto", interpolation="nearest")
-    dress(lower, x_label="Window that ends on (UTC)")
+    dress(lower, x_label="Window that ends on (UTC); features furthest above their own median first")
     lower.grid(visible=False)
     lower.set_yticks(range(len(names)), names, fontsize=8)
     step = -(-ends.len() // 13)
