@@ -24,6 +24,8 @@ class ServingSettings(Settings):
     registry_poll_seconds: float = Field(2.0, gt=0, le=60, description="Seconds between two looks at the alias")
     registry_timeout_seconds: int = Field(2, ge=1, le=60, description="Seconds that a registry over HTTP may take")
 
+    served_log_days: int = Field(30, ge=1, description="UTC days for which served feature vectors are kept")
+
     @property
     def folders(self) -> Home:
         """Where everything lies inside the home."""

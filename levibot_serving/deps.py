@@ -15,7 +15,9 @@ from levibot_serving.errors import ApiError
 from levibot_serving.features import open_features
 from levibot_serving.metrics import Metrics
 from levibot_serving.model_store import ModelStore
+from levibot_serving.parity import ParityFigures
 from levibot_serving.served import ServedModel
+from levibot_serving.vector_log import VectorLog
 
 
 def system_clock() -> int:
@@ -31,6 +33,8 @@ class Services:
     models: ModelStore
     features: OnlineStore
     metrics: Metrics
+    vector_log: VectorLog
+    parity: ParityFigures
     now_ms: Callable[[], int] = system_clock
 
 
@@ -39,11 +43,15 @@ def open_services(settings: ServingSettings, metrics: Metrics) -> Iterator[Servi
     """The services of a home, with its champion being followed until the context ends."""
     models = ModelStore.open(settings)
     features = open_features(settings)
+    vector_log = VectorLog(settings.folders, settings.served_log_days)
+    parity = ParityFigures(settings.folders.parity_report)
     models.start()
+    vector_log.start()
     try:
-        yield Services(settings, models, features, metrics)
+        yield Services(settings, models, features, metrics, vector_log, parity)
     finally:
         models.stop()
+        vector_log.stop()
         features.close()
 
 

@@ -14,6 +14,8 @@ from levibot_core.errors import LevibotError
 from levibot_core.stores.online import OnlineStore
 from levibot_serving.contract import Prediction
 from levibot_serving.model_store import ModelStore
+from levibot_serving.parity import ParityFigures
+from levibot_serving.vector_log import VectorLog
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +50,13 @@ class Metrics:
         """Count one forecast."""
         self._predictions.labels(prediction.side, str(prediction.abstain).lower()).inc()
 
-    def render(self, models: ModelStore, features: OnlineStore, now_ms: int) -> bytes:
+    def render(
+        self, models: ModelStore, features: OnlineStore, vector_log: VectorLog, parity: ParityFigures, now_ms: int
+    ) -> bytes:
         """Everything, in the Prometheus text format."""
         state = CollectorRegistry()
         state.register(_State(models, features, now_ms))
+        state.register(_Parity(vector_log, parity))
         return generate_latest(self._registry) + generate_latest(state)
 
 
@@ -118,3 +123,42 @@ class _State(Collector):
         for symbol, time_ms in sorted(known_at_ms.items()):
             ages.add_metric((symbol,), (self._now_ms - time_ms) / 1000)
         yield ages
+
+
+class _Parity(Collector):
+    """What is logged of the served vectors, and what replaying them found."""
+
+    def __init__(self, vector_log: VectorLog, parity: ParityFigures) -> None:
+        self._vector_log = vector_log
+        self._parity = parity
+
+    def collect(self) -> Iterator[Metric]:
+        log = self._vector_log
+        yield CounterMetricFamily(
+            "levibot_served_vectors", "Served feature vectors taken in to be logged", value=log.recorded
+        )
+        yield CounterMetricFamily(
+            "levibot_served_vector_lines", "Lines of the log: distinct served feature vectors", value=log.lines
+        )
+        dropped = CounterMetricFamily(
+            "levibot_served_vectors_dropped", "Served feature vectors that are not in the log", labels=("reason",)
+        )
+        for reason, servings in log.dropped.items():
+            dropped.add_metric((reason,), servings)
+        yield dropped
+        totals = self._parity.totals()
+        if totals is None:
+            return
+        yield CounterMetricFamily(
+            "levibot_parity_mismatches",
+            "Served values whose bits differ from the offline computation; anything but 0 is a defect",
+            value=totals.mismatches,
+        )
+        yield CounterMetricFamily(
+            "levibot_parity_compared", "Served values compared with the offline computation", value=totals.compared
+        )
+        yield GaugeMetricFamily(
+            "levibot_parity_checked_timestamp_seconds",
+            "When served values were last compared, seconds since 1970-01-01 UTC",
+            value=totals.checked_at_s,
+        )

@@ -4,6 +4,7 @@ Plain numpy, cheap enough for every run. The report for people is in `levibot_co
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,52 @@ DriftLevel = Literal["ok", "warning", "critical"]
 # An empty bin counts as this share, as in Evidently, so that the index stays finite: a feature that moved
 # altogether has an index of about 17.
 _EMPTY_SHARE = 1e-4
+_NO_VALUES = "Expected values on both sides to measure drift, was 0 {side}. Compute features for the period first."
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceBins:
+    """The values a model was trained on, cut into bins once, to compare any number of samples with them.
+
+    Attributes:
+        edges: Where bins end, ascending.
+        per_value: Whether each edge has a bin of its own, beside those between two edges.
+        shares: Share of the reference in each bin, the last one being for NaN.
+    """
+
+    edges: np.ndarray
+    per_value: bool
+    shares: np.ndarray
+
+    @classmethod
+    def of(cls, reference: np.ndarray, bins: int = BINS) -> "ReferenceBins":
+        """Cut at quantiles of the reference; see `population_stability_index`.
+
+        Raises:
+            DataQualityError: the reference has no values.
+        """
+        values = np.asarray(reference, dtype=np.float64)
+        if not values.size:
+            raise DataQualityError(_NO_VALUES.format(side="in the reference"))
+        known = np.sort(values[~np.isnan(values)])
+        distinct = known[np.append(True, known[1:] != known[:-1])] if known.size else known
+        per_value = distinct.size <= bins
+        # The inverted empirical distribution: quantiles that are values of the reference.
+        places = -(-np.arange(1, bins) * known.size // bins) - 1
+        edges = distinct if per_value else np.unique(known[places])
+        return cls(edges, per_value, _shares(_cells(values, edges, per_value), edges))
+
+    def index(self, current: np.ndarray) -> float:
+        """The population stability index of a sample against the reference.
+
+        Raises:
+            DataQualityError: the sample has no values.
+        """
+        values = np.asarray(current, dtype=np.float64)
+        if not values.size:
+            raise DataQualityError(_NO_VALUES.format(side="now"))
+        now = _shares(_cells(values, self.edges, self.per_value), self.edges)
+        return float(np.sum((now - self.shares) * np.log(now / self.shares)))
 
 
 def population_stability_index(reference: np.ndarray, current: np.ndarray, bins: int = BINS) -> float:
@@ -37,22 +84,7 @@ def population_stability_index(reference: np.ndarray, current: np.ndarray, bins:
     Raises:
         DataQualityError: a side has no values.
     """
-    before, now = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
-    if not before.size or not now.size:
-        raise DataQualityError(
-            f"Expected values on both sides to measure drift, was {before.size} in the reference and {now.size} now. "
-            "Compute features for the period first."
-        )
-    known = before[~np.isnan(before)]
-    values = np.unique(known)
-    if values.size <= bins:
-        edges, cells = values, _cells_of_values
-    else:
-        edges, cells = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf")), _cells_between
-    count = 2 * edges.size + 2
-    before_shares = _shares(cells(before, edges), count)
-    now_shares = _shares(cells(now, edges), count)
-    return float(np.sum((now_shares - before_shares) * np.log(now_shares / before_shares)))
+    return ReferenceBins.of(reference, bins).index(current)
 
 
 def drift_level(psi: float) -> DriftLevel:
@@ -94,17 +126,16 @@ def _values(rows: pl.DataFrame, feature: str) -> np.ndarray:
     return rows[feature].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def _cells_between(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Number of the half-open bin (edge, next edge] of each value; NaN gets the number after the last."""
+def _cells(values: np.ndarray, edges: np.ndarray, per_value: bool) -> np.ndarray:
+    """Number of the bin of each value: half-open bins (edge, next edge], or one for each edge and each gap beside it.
+
+    NaN gets a number after all others.
+    """
     places = np.searchsorted(edges, values, side="left")
-    return np.asarray(np.where(np.isnan(values), edges.size + 1, places))
-
-
-def _cells_of_values(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """As `_cells_between`, with a bin for each edge itself and one for each gap beside it."""
-    places = np.searchsorted(edges, values, side="left") + np.searchsorted(edges, values, side="right")
+    if per_value:
+        places = places + np.searchsorted(edges, values, side="right")
     return np.asarray(np.where(np.isnan(values), 2 * edges.size + 1, places))
 
 
-def _shares(cells: np.ndarray, count: int) -> np.ndarray:
-    return np.maximum(np.bincount(cells, minlength=count) / cells.size, _EMPTY_SHARE)
+def _shares(cells: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    return np.maximum(np.bincount(cells, minlength=2 * edges.size + 2) / cells.size, _EMPTY_SHARE)

@@ -108,6 +108,16 @@ class ModelBundle:
         """
         return self._calibrator.apply(self._predictor.predict(matrix))
 
+    def contributions(self, matrix: np.ndarray) -> np.ndarray:
+        """SHAP values of the uncalibrated score in log-odds, float64 (n, f + 1), of a matrix of that shape.
+
+        A row's values add up to its score less the mean score of the training rows.
+
+        Raises:
+            MissingFeatureError: as `predict`.
+        """
+        return self._predictor.contributions(matrix)
+
     def calibrate(self, raw: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64 (n,), of scores that `predict_raw` gave."""
         return self._calibrator.apply(raw)

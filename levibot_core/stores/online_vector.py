@@ -142,6 +142,14 @@ class PackedValues(Mapping[str, float]):
     def __contains__(self, name: object) -> bool:
         return name in self._names.places
 
+    def __eq__(self, other: object) -> bool:
+        """Packed values are equal when their names and bits are; values packed and not are compared as numbers."""
+        if isinstance(other, PackedValues):
+            return self._names == other._names and self._packed == other._packed
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)
 

@@ -90,6 +90,16 @@ class Home:
         return self.root / "logs"
 
     @property
+    def served_vectors(self) -> Path:
+        """Every feature vector that a forecast was made from, one file per UTC day."""
+        return self.logs / "served"
+
+    @property
+    def parity_report(self) -> Path:
+        """What replaying the served vectors found; read by Prometheus through the inference API."""
+        return self.reports / "monitoring" / "parity.json"
+
+    @property
     def secrets(self) -> Path:
         """Secrets, mode 700 with files of mode 600."""
         return self.root / "secrets"

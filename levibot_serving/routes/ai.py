@@ -69,6 +69,7 @@ async def get_prediction(
         _note(services.models.status),
     )
     services.metrics.count_prediction(prediction)
+    services.vector_log.record(vector, served.record.name, served.version, now_ms)
     return prediction
 
 

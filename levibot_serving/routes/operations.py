@@ -37,6 +37,9 @@ async def get_health(services: ServicesDep, response: Response) -> Health:
 async def get_metrics(services: ServicesDep) -> Response:
     """Prometheus text format."""
     body = await read_store(
-        services, lambda: services.metrics.render(services.models, services.features, services.now_ms())
+        services,
+        lambda: services.metrics.render(
+            services.models, services.features, services.vector_log, services.parity, services.now_ms()
+        ),
     )
     return Response(body, media_type=CONTENT_TYPE_LATEST)

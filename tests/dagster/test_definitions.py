@@ -16,6 +16,7 @@ _STAGES = {
     "backtest",
     "drift",
     "promotion",
+    "monitoring",
 }
 
 
@@ -45,7 +46,7 @@ def test_the_lifecycle_flows_from_candles_to_the_champion(definitions: dg.Defini
 
     upstream = graph.get_ancestor_asset_keys(dg.AssetKey(["promotion", "champion"]))
 
-    assert {key.path[0] for key in upstream} >= _STAGES - {"warehouse", "drift", "promotion"}
+    assert {key.path[0] for key in upstream} >= _STAGES - {"warehouse", "drift", "promotion", "monitoring"}
 
 
 def test_quality_rules_and_gates_block(definitions: dg.Definitions) -> None:
@@ -73,7 +74,20 @@ def test_quality_rules_and_gates_block(definitions: dg.Definitions) -> None:
     }
 
 
-@pytest.mark.parametrize("job", ["lifecycle", "ingest", "retrain"])
+def test_nobody_waits_for_monitoring(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    monitoring = {key for key in graph.get_all_asset_keys() if key.path[0] == "monitoring"}
+    lifecycle = definitions.resolve_job_def("lifecycle").asset_layer
+
+    assert {key.path[1] for key in monitoring} == {
+        *("feature_psi", "feature_staleness", "feature_correlation", "shap_importance", "parity")
+    }
+    assert monitoring.isdisjoint(lifecycle.selected_asset_keys)
+    assert [key for key in monitoring if graph.get(key).child_keys] == []
+    assert [key for key in graph.asset_check_keys if key.asset_key in monitoring and graph.get(key).blocking] == []
+
+
+@pytest.mark.parametrize("job", ["lifecycle", "ingest", "retrain", "monitoring", "watch"])
 def test_jobs_resolve(definitions: dg.Definitions, job: str) -> None:
     assert definitions.resolve_job_def(job).name == job
 

@@ -14,9 +14,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from levibot_core.config import load_settings
 from levibot_core.stores.paths import Home
 from levibot_pipelines.cli.main import main
 from levibot_pipelines.registry import CHAMPION, ModelRegistry
+from levibot_pipelines.runner import run_job
+from levibot_pipelines.workspace import Workspace
 
 _ROOT = Path(__file__).resolve().parents[2]
 _COMMAND = [sys.executable, "-m", "levibot_pipelines.cli"]
@@ -169,6 +172,27 @@ def test_commands_show_what_happened_as_json_and_as_tables(
         ["features", "list"],
     ):
         assert shown(*arguments).strip()
+
+
+def test_monitoring_draws_what_the_lifecycle_left(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in _environment(story.home.root).items():
+        monkeypatch.setenv(name, value)
+    outcome = run_job(Workspace.open(load_settings()), "monitoring", {}, on_progress=lambda _: None)
+
+    assert outcome.failures == {}
+    folder = story.home.reports / "monitoring"
+    names = ("feature_psi", "feature_staleness", "feature_correlation", "shap_importance", "shap_history", "parity")
+    assert [name for name in names if not (folder / f"{name}.png").exists()] == []
+    assert json.loads((folder / "feature_staleness.json").read_text("utf-8"))["stale"] == 0
+    assert json.loads((folder / "parity.json").read_text("utf-8"))["mismatches"] == 0
+    assert pl.read_parquet(folder / "shap_importance.parquet")["version"].unique().sort().to_list() == [2, 3]
+    psi, matrix = (pl.read_parquet(folder / f"{name}.parquet") for name in ("feature_psi", "feature_correlation"))
+    assert psi["feature"].n_unique() == matrix.height + len(_constant(folder))
+
+
+def _constant(folder: Path) -> list[str]:
+    constant: list[str] = json.loads((folder / "feature_correlation.json").read_text("utf-8"))["constant"]
+    return constant
 
 
 def test_a_corrupt_lake_file_stops_the_run_with_its_name_and_loses_nothing(story: Story) -> None:

@@ -28,7 +28,9 @@ from levibot_serving.config import ServingSettings, load_serving_settings
 from levibot_serving.deps import Services
 from levibot_serving.main import create_app
 from levibot_serving.model_store import ModelStore
+from levibot_serving.parity import ParityFigures
 from levibot_serving.registry import ModelRecord
+from levibot_serving.vector_log import VectorLog
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -174,7 +176,9 @@ def api(
         app = create_app(settings)
         store = model_store()
         store.refresh()
-        services = Services(settings, store, features, app.state.metrics)
+        vector_log = VectorLog(settings.folders, settings.served_log_days)
+        parity = ParityFigures(settings.folders.parity_report)
+        services = Services(settings, store, features, app.state.metrics, vector_log, parity)
         app.state.services = replace(services, **changes)  # type: ignore[arg-type]
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://levibot")

@@ -10,7 +10,8 @@ _snapshot = dg.AssetSelection.assets(["feature_store", "training_snapshot"])
 
 lifecycle_job = dg.define_asset_job(
     LIFECYCLE,
-    selection=dg.AssetSelection.all(),
+    # Monitoring has jobs of its own: a person who waits for a verdict does not wait for it.
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("monitoring"),
     description="Ingest, build features, train, calibrate, document, backtest, watch drift and judge: everything once.",
 )
 

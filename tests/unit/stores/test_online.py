@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_values_that_are_cut_short_are_refused(store: SqliteOnlineStore, tmp_pat
     connection.close()
     with pytest.raises(OnlineStoreError, match=r"2 values of BTC/USDT in .*online\.sqlite, was 8 bytes"):
         store.get("BTC/USDT")
+
+
+def test_two_readings_are_equal_by_their_bits_and_to_what_was_put_by_their_numbers(store: SqliteOnlineStore) -> None:
+    def reading(value: float) -> FeatureVector:
+        store.put([replace(vector(), values={"a": value, "b": 1.0})])
+        found = store.get("BTC/USDT")
+        assert found is not None
+        return found
+
+    assert reading(0.0) == reading(0.0)
+    assert reading(0.0) != reading(-0.0)
+    assert reading(-0.0) == replace(vector(), values={"a": 0.0, "b": 1.0})
+    assert reading(0.0) != replace(vector(), values={"a": 0.0})
+    assert reading(0.0).values != "something else"
 
 
 def test_a_file_that_is_no_database_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Watching the features: drift over time, staleness, correlation, importance, parity of what was served."""
