@@ -183,16 +183,18 @@ SERIES: Mapping[str, Series] = {
     "leader_log_ratio": Series(frozenset({"own", "leader"}), 0, "log_close minus leader_log_close"),
     **{
         f"funding_{what}_{number}": Series(
-            frozenset({"funding"}), 0, f"{words} of the {number}. newest settlement known at the close"
+            frozenset({"funding"}), 0, f"{words} of the {which} settlement known at the close"
         )
-        for number in range(1, SETTLEMENTS + 1)
-        for what, words in (("rate", "rate"), ("age", "age in hours"))
+        for number, which in zip(range(1, SETTLEMENTS + 1), ("newest", "second newest", "third newest"), strict=True)
+        for what, words in (("rate", "rate"), ("age", "age in hours, at the close,"))
     },
     **{
-        f"fear_greed_{number}": Series(
-            frozenset({"fear_greed"}), 0, f"index, 0 to 1, {number - 1} days before the newest day known at the close"
+        f"fear_greed_{before + 1}": Series(
+            frozenset({"fear_greed"}),
+            0,
+            f"index, 0 to 1, {days} the newest day known at the close",
         )
-        for number in range(1, FEAR_GREED_DAYS + 1)
+        for before, days in enumerate(["of", "1 day before", *(f"{n} days before" for n in range(2, FEAR_GREED_DAYS))])
     },
     "fear_greed_age": Series(
         frozenset({"fear_greed"}), 0, "hours from the end of the newest day known at the close to that close"

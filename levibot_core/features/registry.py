@@ -113,7 +113,13 @@ def load_registry(version: str = "v1") -> FeatureSet:
     Raises:
         ConfigurationError: there is no such version, or the file breaks its schema or contradicts a kernel.
     """
-    return parse_registry(files(__package__).joinpath("features.yml").read_text("utf-8"), version)
+    return parse_registry(_registry_text(), version)
+
+
+def newest_version() -> str:
+    """The last of the versions in features.yml: it holds every feature there is."""
+    versions: list[str] = _document(_registry_text())["versions"]
+    return versions[-1]
 
 
 def parse_registry(text: str, version: str, kernels: Mapping[str, Kernel] = FAMILIES) -> FeatureSet:
@@ -122,21 +128,29 @@ def parse_registry(text: str, version: str, kernels: Mapping[str, Kernel] = FAMI
     Raises:
         ConfigurationError: see `load_registry`; the message names every entry that is wrong, and how.
     """
-    try:
-        # Through JSON, so that the windows, which YAML reads as numbers, are property names.
-        document = json.loads(json.dumps(yaml.safe_load(text)))
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"Expected the feature registry to be YAML, was not: {error}") from error
+    document = _document(text)
     problems = list(_schema_problems(document))
     if not problems:
         specs = [spec for entry in document["features"] for spec in _specs(entry)]
-        problems = list(_contradictions(specs, document["versions"], kernels))
+        problems = [*_unknown_windows(document["features"]), *_contradictions(specs, document["versions"], kernels)]
     if problems:
         raise ConfigurationError("The feature registry cannot be used. " + "; ".join(problems))
     if version not in document["versions"]:
         raise ConfigurationError(f"Expected a feature set of {document['versions']}, was {version!r}.")
     included = document["versions"][: document["versions"].index(version) + 1]
     return FeatureSet(version, tuple(spec for spec in specs if spec.since in included))
+
+
+def _registry_text() -> str:
+    return files(__package__).joinpath("features.yml").read_text("utf-8")
+
+
+def _document(text: str) -> Any:
+    try:
+        # Through JSON, so that the windows, which YAML reads as numbers, are property names.
+        return json.loads(json.dumps(yaml.safe_load(text)))
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"Expected the feature registry to be YAML, was not: {error}") from error
 
 
 def _schema_problems(document: Any) -> Iterator[str]:
@@ -148,13 +162,22 @@ def _schema_problems(document: Any) -> Iterator[str]:
 def _specs(entry: Mapping[str, Any]) -> Iterator[FeatureSpec]:
     """The features of an entry: one, or one per window of `windows`."""
     common = {name: value for name, value in entry.items() if name != "windows"}
-    common |= {"inputs": tuple(entry["inputs"]), "replaces": tuple(entry.get("replaces", ()))}
+    earlier = entry.get("replaces", ())
+    common |= {"inputs": tuple(entry["inputs"])}
     if "windows" not in entry:
-        yield FeatureSpec(**common)
+        yield FeatureSpec(**{**common, "replaces": tuple(earlier)})
         return
     for window, warm_up in entry["windows"].items():
-        texts = {name: entry[name].replace("{window}", str(window)) for name in ("name", "formula")}
-        yield FeatureSpec(**{**common, **texts, "window": int(window), "warm_up": warm_up})
+        own = {name: entry[name].replace("{window}", window) for name in ("name", "formula")}
+        replaces = earlier.get(window, ()) if isinstance(earlier, dict) else earlier
+        yield FeatureSpec(**{**common, **own, "window": int(window), "warm_up": warm_up, "replaces": tuple(replaces)})
+
+
+def _unknown_windows(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        earlier = entry.get("replaces", ())
+        if isinstance(earlier, dict) and (unknown := earlier.keys() - entry["windows"].keys()):
+            yield f"{entry['name']}: expected replaces by one of its windows, was {sorted(unknown)}"
 
 
 def _contradictions(

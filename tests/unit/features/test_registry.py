@@ -10,7 +10,7 @@ import yaml
 from levibot_core.errors import ConfigurationError
 from levibot_core.features.inputs import SERIES
 from levibot_core.features.kernels import FAMILIES
-from levibot_core.features.registry import load_registry, parse_registry
+from levibot_core.features.registry import load_registry, newest_version, parse_registry
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import FEATURES
 
@@ -22,6 +22,12 @@ features:
   - {name: one, family: sma_gap, inputs: [close], window: 5, warm_up: 5, unit: fraction, formula: a gap, since: v1}
   - {name: two, family: rsi, inputs: [close_change], window: 14, warm_up: 15, unit: points, formula: an rsi, since: v2}
 """
+
+SEVERAL_WINDOWS = (
+    MINIMAL.replace("name: one", 'name: "one_{window}"')
+    .replace("a gap", '"a gap of {window} bars"')
+    .replace("window: 5, warm_up: 5", "windows: {5: 5, 9: 9}")
+)
 
 
 @pytest.mark.parametrize(("version", "features", "warm_up"), [("v1", 40, 289), ("v2", 245, 1055)])
@@ -96,12 +102,31 @@ def test_every_catalogued_series_is_used_by_a_feature_or_derived_from() -> None:
 
 
 def test_an_entry_with_several_windows_is_a_feature_for_each() -> None:
-    text = MINIMAL.replace("name: one", 'name: "one_{window}"').replace("a gap", '"a gap of {window} bars"')
-    found = parse_registry(text.replace("window: 5, warm_up: 5", "windows: {5: 5, 9: 9}"), "v1").features
+    found = parse_registry(SEVERAL_WINDOWS, "v1").features
     assert [(spec.name, spec.window, spec.warm_up, spec.formula) for spec in found] == [
         ("one_5", 5, 5, "a gap of 5 bars"),
         ("one_9", 9, 9, "a gap of 9 bars"),
     ]
+
+
+def test_earlier_names_are_those_of_every_window_or_of_the_window_they_stand_at() -> None:
+    of_all, of_one = (
+        [spec.replaces for spec in parse_registry(SEVERAL_WINDOWS.replace("unit", f"{text}, unit", 1), "v1").features]
+        for text in ("replaces: [old]", "replaces: {9: [old, older]}")
+    )
+    assert of_all == [("old",), ("old",)]
+    assert of_one == [(), ("old", "older")]
+
+
+def test_the_newest_version_is_one_that_can_be_loaded() -> None:
+    assert load_registry(newest_version()).version == newest_version() == "v2"
+
+
+def test_an_earlier_name_at_a_window_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"expected replaces by one of its windows, was \['7'\]"):
+        parse_registry(SEVERAL_WINDOWS.replace("unit", "replaces: {7: [old]}, unit", 1), "v1")
+    with pytest.raises(ConfigurationError, match=r"\$\.features\[1\]"):
+        parse_registry(MINIMAL.replace("unit: points", "replaces: {14: [old]}, unit: points"), "v1")
 
 
 def test_a_set_with_higher_timeframes_is_refused_for_other_bars_than_it_is_made_for() -> None:
