@@ -1,0 +1,28 @@
+"""The floor: numpy reads the inputs' bytes and writes as many bytes as the result has, into fresh memory, once."""
+
+import numpy as np
+
+from benchmarks.worker import Arguments, Task, serve
+
+
+def prepare(arguments: Arguments) -> Task:
+    """Arguments: `rows`, and the number of 8-byte columns `inputs` and `outputs`."""
+    rows, outputs = int(arguments["rows"]), int(arguments["outputs"])
+    columns = np.random.default_rng(0).random((int(arguments["inputs"]), rows))
+
+    def copy() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        written = np.empty((outputs, rows))
+        for index in range(outputs):
+            # Column after column, so that each input comes from memory once and from the cache after that.
+            np.copyto(written[index], columns[index * len(columns) // outputs])
+        return written
+
+    return Task(
+        run=copy,
+        facts={"rows": rows, "bytes": columns.nbytes + outputs * rows * 8},
+        packages=("numpy",),
+    )
+
+
+if __name__ == "__main__":
+    serve(prepare)
