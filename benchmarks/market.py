@@ -14,20 +14,20 @@ from benchmarks.harness import ROOT
 from levibot_core.errors import MarketDataUnavailableError
 from levibot_core.market.sources.recorded import RecordedSource
 from levibot_core.market.sources.recordings import find_recordings
-from levibot_core.market.timeframe import Timeframe
-from levibot_core.schemas import CANDLES
+from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
+from levibot_core.schemas import CANDLES, FEAR_GREED, FUNDING_RATES, TIMESTAMP
 
 TIMEFRAME = Timeframe.parse("5m")
 START_MS = 1_659_312_000_000
 """2022-08-01, UTC."""
 END_MS = 1_695_772_800_000
 """2023-09-27, UTC: the recordings end with the bar before."""
-QUICK_START_MS = END_MS - 20 * 86_400_000
+QUICK_START_MS = END_MS - 20 * MILLISECONDS_PER_DAY
 _BASES = ("ADA", "AVAX", "BCH", "BNB", "BTC", "DOGE", "DOT", "ETH", "LINK", "LTC", "NEAR", "SOL", "TRX", "UNI", "XRP")
 SYMBOLS = tuple(f"{base}/USDT" for base in _BASES)
 """Fifteen symbols for made-up rows, sorted, with the leading market among them."""
-_FUNDING_BEFORE_MS = 7 * 86_400_000
-_FEAR_GREED_BEFORE_MS = 60 * 86_400_000
+_FUNDING_BEFORE_MS = 7 * MILLISECONDS_PER_DAY
+_FEAR_GREED_BEFORE_MS = 60 * MILLISECONDS_PER_DAY
 
 
 def market_data_folder() -> Path:
@@ -104,9 +104,34 @@ def random_walk(symbol: str, bars: int, seed: int) -> pl.DataFrame:
     return CANDLES.enforce(
         frame.with_columns(
             pl.lit(symbol).alias("symbol"),
-            pl.col("ts").cast(CANDLES.polars_schema["ts"]),
-            (pl.col("ts") + TIMEFRAME.milliseconds).cast(CANDLES.polars_schema["known_at"]).alias("known_at"),
+            pl.col("ts").cast(TIMESTAMP),
+            (pl.col("ts") + TIMEFRAME.milliseconds).cast(TIMESTAMP).alias("known_at"),
             pl.lit(0, pl.Int32).alias("revision"),
             pl.lit("simulated").alias("venue"),
         )
     )
+
+
+def random_funding(symbol: str, seed: int) -> pl.DataFrame:
+    """Settlements of one symbol every 8 hours, over the days that the newest bars look back on; `FUNDING_RATES`."""
+    settled_ms = np.arange(END_MS - _FUNDING_BEFORE_MS, END_MS + 1, 8 * 3_600_000, dtype=np.int64)
+    rates = np.random.default_rng(seed).normal(1e-4, 1e-4, settled_ms.size)
+    settled = pl.Series(settled_ms).cast(TIMESTAMP)
+    frame = pl.DataFrame({"ts": settled, "rate": rates, "known_at": settled})
+    constants = {"symbol": pl.lit(symbol), "revision": pl.lit(0, pl.Int32), "venue": pl.lit("simulated")}
+    return FUNDING_RATES.enforce(frame.with_columns(**constants))
+
+
+def random_fear_greed() -> pl.DataFrame:
+    """The index of the days that the newest bars look back on; schema `FEAR_GREED`."""
+    days_ms = np.arange(END_MS - _FEAR_GREED_BEFORE_MS, END_MS, MILLISECONDS_PER_DAY, dtype=np.int64)
+    values = np.random.default_rng(0).integers(10, 90, days_ms.size)
+    frame = pl.DataFrame(
+        {
+            "ts": pl.Series(days_ms).cast(TIMESTAMP),
+            "value": pl.Series(values, dtype=pl.Int32),
+            "known_at": pl.Series(days_ms + MILLISECONDS_PER_DAY).cast(TIMESTAMP),
+        }
+    )
+    constants = {"classification": pl.lit("made up"), "revision": pl.lit(0, pl.Int32), "venue": pl.lit("simulated")}
+    return FEAR_GREED.enforce(frame.with_columns(**constants))
