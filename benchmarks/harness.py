@@ -68,10 +68,10 @@ def compare(contestants: Sequence[Contestant], runs: int) -> dict[str, Outcome]:
     """Run the contestants in turn, `runs` times, after one round that is not counted.
 
     Returns:
-        Per contestant `seconds` and `cpu_seconds` (`minimum`, `median`, `runs`), `fastest_s`, `least_cpu_s`,
-        `peak_memory_mb`, `threads` and what it told of itself; times of single calls become `p50_ms`, `p99_ms`,
-        `p99_ms_by_run` and `calls`. One whose environment was not built is `{"missing": ...}`, and a peer that failed
-        is `{"failed": ...}`.
+        Per contestant `seconds` and `cpu_seconds` (`minimum`, `median`, `runs`), `fastest_s`, `least_user_s` and
+        `least_system_s` of processor time, `peak_memory_mb`, `threads` and what it told of itself; times of single
+        calls become `p50_ms`, `p99_ms`, `p99_ms_by_run` and `calls`. One whose environment was not built is
+        `{"missing": ...}`, and a peer that failed is `{"failed": ...}`.
 
     Raises:
         BenchmarkError: a process in the platform's own environment failed.
@@ -126,8 +126,9 @@ class _Process:
         return {
             "seconds": _spread([answer["seconds"] for answer in counted]),
             "fastest_s": min(answer["seconds"] for answer in counted),
-            "cpu_seconds": _spread([answer["cpu_seconds"] for answer in counted]),
-            "least_cpu_s": min(answer["cpu_seconds"] for answer in counted),
+            "cpu_seconds": _spread([answer["user_seconds"] + answer["system_seconds"] for answer in counted]),
+            "least_user_s": min(answer["user_seconds"] for answer in counted),
+            "least_system_s": min(answer["system_seconds"] for answer in counted),
             "peak_memory_mb": round(last["peak_memory_bytes"] / 1e6),
             "threads": self._contestant.threads,
             **(_latency(calls) if calls else {}),
@@ -149,7 +150,7 @@ class _Process:
         return parsed
 
 
-_MEASURED = {"seconds", "cpu_seconds", "peak_memory_bytes", "samples_ms"}
+_MEASURED = {"seconds", "user_seconds", "system_seconds", "peak_memory_bytes", "samples_ms"}
 
 
 @contextmanager

@@ -5,6 +5,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
+LOAD_AT_START = os.getloadavg()[0]
+"""Processes that wanted to run, over the last minute before this program began."""
+
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, system and Python."""
@@ -14,7 +17,7 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "load_at_start": os.getloadavg()[0],
+        "load_at_start": LOAD_AT_START,
     }
 
 

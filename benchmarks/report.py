@@ -20,6 +20,8 @@ from benchmarks.machine import machine
 from levibot_core.errors import LevibotError
 from levibot_core.stores.files import write_json_atomically
 
+BUSY_SHARE = 0.25
+"""Share of the cores that other work may take before a run says so."""
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -166,6 +168,9 @@ def _show(payload: Outcome) -> None:
         console.print(table)
     for name, problem in problems(payload):
         console.print(f"{name}: {problem}", style="bold red", markup=False)
+    load, cores = payload["machine"]["load_at_start"], payload["machine"]["cores"]
+    if load > cores * BUSY_SHARE:
+        console.print(f"The machine was busy before this began (load {load:.1f} on {cores} cores).", style="bold red")
 
 
 def figure_rows(payload: Outcome) -> list[list[str]]:

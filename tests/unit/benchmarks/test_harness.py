@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.harness import BenchmarkError, Contestant, compare
 
-ARGUMENTS = {"rows": 100, "inputs": 2, "outputs": 3}
+ARGUMENTS = {"rows": 100, "inputs": 2, "outputs": 3, "fresh": True}
 COPY = Contestant("copy", "benchmarks.peers.copy_once", ARGUMENTS)
 
 
