@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 VENV_PYTHON := .venv/bin/python
 SETUP := $(PYTHON) scripts/setup_environment.py
 LEVIBOT := $(VENV_PYTHON) -m levibot_pipelines.cli
+BENCHMARKS := features_speed one_bar point_in_time online_read
 
 # Nobody is told how the platform is used; one thread per library in tests, or two busy ones on two cores collapse.
 export DO_NOT_TRACK := 1
@@ -13,10 +14,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deep demo up test check format constraints clean
+.PHONY: help setup deep demo up test check format bench bench-peers constraints clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
 
 setup: ## Create .venv with the pinned packages; does nothing when it is up to date
 	@$(SETUP)
@@ -42,6 +43,13 @@ check: setup ## Lint, types, import rules
 format: setup ## Format the code and fix what can be fixed by itself
 	@$(VENV_PYTHON) -m ruff check --fix .
 	@$(VENV_PYTHON) -m ruff format .
+
+bench-peers: setup ## Build the environments of the peers that benchmarks compare with
+	@$(VENV_PYTHON) -m benchmarks.setup_peers
+
+bench: setup ## Run all benchmarks (minutes, best on an idle machine) and print the results as Markdown
+	@for name in $(BENCHMARKS); do $(VENV_PYTHON) -m benchmarks.$$name > /dev/null || exit 1; done
+	@$(VENV_PYTHON) -m benchmarks.results_table
 
 constraints: ## Resolve the newest allowed versions of every package and write constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; \

@@ -1,0 +1,1 @@
+"""The platform's side of each comparison, one module per measured process."""
