@@ -26,7 +26,7 @@ from levibot_core.validation.attack.instants import attacked_instants
 from levibot_core.validation.attack.trained import TrainedModel, attack_trained_model
 from levibot_core.validation.definition_checks import check_labels, check_labels_need_their_bar, check_split
 from levibot_core.validation.leak_report import LeakCheck, LeakReport, verdict
-from levibot_core.validation.perturbation import MarketTables
+from levibot_core.validation.perturbation import MarketTables, one_revision
 from levibot_core.validation.split import SplitResult
 from levibot_core.validation.static_scan import scan_feature_code
 
@@ -46,8 +46,9 @@ class _FeatureCode:
     kernels: Mapping[str, Kernel]
 
     def compute(self, market: MarketTables) -> pl.DataFrame:
+        first = market.map(lambda table: one_revision(table, "first"))
         return compute_features(
-            market.candles, market.funding, self.feature_set, self.timeframe, self.leader, kernels=self.kernels
+            first.candles, first.funding, self.feature_set, self.timeframe, self.leader, kernels=self.kernels
         )
 
     def around(self, market: MarketTables, instant_ms: int) -> MarketTables:

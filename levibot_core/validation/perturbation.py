@@ -5,6 +5,7 @@ Pure functions on market tables. What must not notice the change is checked in `
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -49,7 +50,7 @@ def remove(rows: pl.DataFrame, instant_ms: int, _: np.random.Generator) -> pl.Da
 
 
 def blank(rows: pl.DataFrame, instant_ms: int, _: np.random.Generator) -> pl.DataFrame:
-    """Replace the values of the future by NaN, whole numbers by null."""
+    """Replace the values of the future by NaN, whole numbers by 0."""
     return _replace_later(rows, instant_ms, lambda values: np.full_like(values, np.nan))
 
 
@@ -71,12 +72,31 @@ def extend(rows: pl.DataFrame, instant_ms: int, random: np.random.Generator) -> 
     return pl.concat([rows, *(_invented(group, instant_ms, random) for group in _series(rows))])
 
 
+def correct(rows: pl.DataFrame, instant_ms: int, random: np.random.Generator) -> pl.DataFrame:
+    """Publish a correction of every known row after the instant; a table without revisions stays as it is."""
+    if "revision" not in rows.columns or rows.is_empty():
+        return rows
+    known = one_revision(rows.filter(~_is_later(instant_ms)), "last")
+    published = pl.lit(instant_ms + 1, dtype=pl.Int64).cast(TIMESTAMP)
+    corrected = known.with_columns(published.alias("known_at"), pl.col("revision") + 1)
+    return pl.concat([rows, noise(corrected, instant_ms, random)])
+
+
+def one_revision(rows: pl.DataFrame, which: Literal["first", "last"]) -> pl.DataFrame:
+    """The first or last revision of every symbol and time, by symbol and time."""
+    if "revision" not in rows.columns:
+        return rows
+    key = [name for name in ("symbol", "ts") if name in rows.columns]
+    return rows.sort(*key, "revision").unique(key, keep=which, maintain_order=True)
+
+
 PERTURBATIONS: Mapping[str, Perturbation] = {
     "cut off": remove,
     "replaced by NaN": blank,
     "replaced by noise": noise,
     "shuffled": shuffle,
     "extended by invented rows": extend,
+    "a correction of everything before": correct,
 }
 
 
@@ -121,4 +141,4 @@ def _replace_later(
 
 
 def _as(dtype: pl.DataType, column: pl.Series) -> pl.Series:
-    return column.fill_nan(None).round().cast(dtype) if dtype.is_integer() else column.cast(dtype)
+    return column.fill_nan(0.0).round().cast(dtype) if dtype.is_integer() else column.cast(dtype)

@@ -26,7 +26,7 @@ from levibot_core.models.lightgbm_model import BoosterTrainer, LabelledMatrix, T
 from levibot_core.models.predictors import Predictor, matrix_columns, read_booster
 from levibot_core.models.scaling import RobustScaler, fit_robust_scaler
 from levibot_core.schemas import FEATURES, TRAINING_ROWS
-from levibot_core.validation.perturbation import MarketTables
+from levibot_core.validation.perturbation import MarketTables, one_revision
 from levibot_core.validation.split import SplitPlan, SplitResult, split_at, split_boundaries
 
 # Cheap ones of several kinds: own bars, the leading market, funding. The platform's whole set is attacked beside.
@@ -37,7 +37,7 @@ _SMALL_PROFILE = TrainingProfile(
 # A weak model seldom leaves the platform's band: with this one there are positions to attack.
 _NARROW_BAND = BacktestParameters(long_threshold=0.52, short_threshold=0.48)
 # Longer than the horizon, so that an embargo which the purge covers is told from one that adds to it.
-_PLAN = SplitPlan(embargo_ms=2 * 3_600_000)
+_PLAN = SplitPlan(train=0.50, validation=0.18, calibration=0.15, test=0.17, embargo_ms=90 * 60_000)
 _SMALL_TREES = {"num_leaves": 7, "min_data_in_leaf": 20}
 
 
@@ -95,19 +95,10 @@ def feature_names(rows: pl.DataFrame) -> tuple[str, ...]:
     return tuple(name for name in rows.columns if name not in TRAINING_ROWS.polars_schema)
 
 
-def first_known(candles: pl.DataFrame) -> pl.DataFrame:
-    """Every bar as it was when it closed."""
-    return candles.sort("revision").unique(["symbol", "ts"], keep="first", maintain_order=True)
-
-
-def newest(candles: pl.DataFrame) -> pl.DataFrame:
-    """Every bar in its newest revision."""
-    return candles.sort("revision").unique(["symbol", "ts"], keep="last", maintain_order=True).sort("symbol", "ts")
-
-
 def compute_stage(settings: PipelineSettings, market: MarketTables) -> pl.DataFrame:
-    """symbol, ts, known_at and the features."""
-    return compute_features(first_known(market.candles), market.funding, settings.feature_set, settings.timeframe)
+    """symbol, ts, known_at and the features, of every row as it was first published."""
+    first = market.map(lambda table: one_revision(table, "first"))
+    return compute_features(first.candles, first.funding, settings.feature_set, settings.timeframe)
 
 
 def boundaries_stage(settings: PipelineSettings, rows: pl.DataFrame) -> Mapping[str, int]:
@@ -216,5 +207,5 @@ class Pipeline:
 
     def training_rows(self, market: MarketTables, features: pl.DataFrame) -> pl.DataFrame:
         """Whole features joined with the labels there are."""
-        labels = self.labels(newest(market.candles), self.settings.timeframe, self.settings.horizon_bars)
+        labels = self.labels(one_revision(market.candles, "last"), self.settings.timeframe, self.settings.horizon_bars)
         return features.join(labels, on=FEATURES.key, maintain_order="left")

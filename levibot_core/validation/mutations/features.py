@@ -8,9 +8,9 @@ import polars as pl
 from levibot_core.labels.direction import direction_labels
 from levibot_core.schemas import FEATURES
 from levibot_core.validation.attack.features import NAME as CAUGHT_BY
-from levibot_core.validation.attack.pipeline import Pipeline, PipelineSettings, first_known, newest
+from levibot_core.validation.attack.pipeline import Pipeline, PipelineSettings
 from levibot_core.validation.mutations.mutation import Mutation
-from levibot_core.validation.perturbation import MarketTables
+from levibot_core.validation.perturbation import MarketTables, one_revision
 
 _BarFeature = Callable[[PipelineSettings, MarketTables, pl.DataFrame, bool], pl.DataFrame]
 """From the market and its bars (by symbol and ts, as they closed) to those bars with a column `value`."""
@@ -89,7 +89,7 @@ def _added(name: str, feature: _BarFeature) -> Callable[[Pipeline, bool], Pipeli
 
     def plant(pipeline: Pipeline, wrong: bool) -> Pipeline:
         def features(settings: PipelineSettings, market: MarketTables) -> pl.DataFrame:
-            bars = first_known(market.candles).sort("symbol", "ts")
+            bars = one_revision(market.candles, "first")
             values = feature(settings, market, bars, wrong).select("symbol", "ts", pl.col("value").alias(name))
             computed = pipeline.features(settings, market)
             joined = computed.join(values, on=FEATURES.key, how="left", maintain_order="left")
@@ -108,16 +108,16 @@ def _funding_intervals(_: PipelineSettings, market: MarketTables, wrong: bool) -
 
 def _one_revision(settings: PipelineSettings, market: MarketTables, wrong: bool) -> MarketTables:
     if not wrong:
-        return replace(market, candles=first_known(market.candles))
+        return replace(market, candles=one_revision(market.candles, "first"))
     closed = (pl.col("ts") + pl.duration(milliseconds=settings.timeframe.milliseconds)).cast(
         market.candles.schema["ts"]
     )
-    return replace(market, candles=newest(market.candles).with_columns(known_at=closed))
+    return replace(market, candles=one_revision(market.candles, "last").with_columns(known_at=closed))
 
 
 def _without_gaps(settings: PipelineSettings, market: MarketTables, wrong: bool) -> MarketTables:
     """A bar for every symbol and open time there is: flat at the price before it, or else after it."""
-    bars = first_known(market.candles)
+    bars = one_revision(market.candles, "first")
     grid = bars.select("symbol").unique().join(bars.select("ts").unique(), how="cross")
     whole = grid.join(bars, on=["symbol", "ts"], how="left").sort("symbol", "ts")
     price = pl.col("open").backward_fill() if wrong else pl.col("close").forward_fill()

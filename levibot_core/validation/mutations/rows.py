@@ -78,11 +78,12 @@ def _split(
 
 
 def _balanced_boundaries(settings: PipelineSettings, rows: pl.DataFrame) -> Mapping[str, int]:
-    """Boundaries at equal shares of all rises, which only the end of the sample can tell."""
-    by_time = rows.sort("known_at", "symbol").select(pl.col("known_at").dt.epoch("ms"), pl.col("label").cum_sum())
-    rises = by_time["label"].to_numpy()
-    begins = np.concatenate([[0.0], np.cumsum(settings.plan.shares)[:-1]]) * rises[-1]
-    places = np.searchsorted(rises, begins)
+    """Boundaries at shares of all the ground that prices covered, which only the end of the sample can tell."""
+    moved = pl.col("forward_return").abs().cum_sum()
+    by_time = rows.sort("known_at", "symbol").select(pl.col("known_at").dt.epoch("ms"), moved)
+    ground = by_time["forward_return"].to_numpy()
+    begins = np.concatenate([[0.0], np.cumsum(settings.plan.shares)[:-1]]) * ground[-1]
+    places = np.searchsorted(ground, begins)
     return {name: int(by_time["known_at"][int(place)]) for name, place in zip(PARTS, places, strict=True)}
 
 
@@ -134,9 +135,9 @@ MUTATIONS: Sequence[Mutation] = (
         _split(_dealt_at_random),
     ),
     Mutation(
-        "boundaries_by_labels",
+        "boundaries_by_returns",
         "split",
-        "boundaries placed so that each part has its share of all rises",
+        "boundaries placed so that each part has its share of all movement",
         (_STILL,),
         _balanced,
     ),
