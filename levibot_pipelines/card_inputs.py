@@ -15,6 +15,7 @@ from levibot_core.models.card import (
 )
 from levibot_core.models.latency import TIMED_CALLS, WARM_UP_CALLS, measure_latency
 from levibot_core.stores.snapshots import Snapshot
+from levibot_core.stores.training_rows import read_inputs
 from levibot_core.validation.attack.trained import TrainedModel
 from levibot_core.validation.leak_report import LeakReport
 from levibot_core.validation.leakage import check_leakage
@@ -55,19 +56,24 @@ def collect_card_inputs(workspace: Workspace, model: ModelReference) -> CardInpu
 def _attack(workspace: Workspace, snapshot: Snapshot, split: SplitResult, trained: TrainedModel) -> LeakReport:
     manifest = snapshot.manifest
     as_of_ms = int(manifest.as_of.timestamp() * 1000)
-    candles, funding = (
-        workspace.lake.read(dataset, symbols=manifest.symbols, as_of_ms=as_of_ms)
-        for dataset in (workspace.candles(manifest.source), workspace.funding(manifest.source))
+    inputs = read_inputs(
+        workspace.lake,
+        source_key=manifest.source.key,
+        market=manifest.market,
+        timeframe=manifest.timeframe,
+        symbols=manifest.symbols,
+        as_of_ms=as_of_ms,
     )
     return check_leakage(
-        candles,
-        funding,
+        inputs.candles,
+        inputs.funding,
         workspace.feature_set,
         workspace.timeframe,
         manifest.horizon_bars,
         split,
         workspace.settings.seed,
         trained=trained,
+        fear_greed=inputs.fear_greed,
     )
 
 

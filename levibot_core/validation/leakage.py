@@ -20,13 +20,14 @@ from levibot_core.features.kernels import FAMILIES, Kernel
 from levibot_core.features.registry import FeatureSet
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.schemas import FEATURES
+from levibot_core.stores.training_rows import newest_revisions
 from levibot_core.validation.attack.bits import differences
 from levibot_core.validation.attack.features import attack_features
 from levibot_core.validation.attack.instants import attacked_instants
 from levibot_core.validation.attack.trained import TrainedModel, attack_trained_model
 from levibot_core.validation.definition_checks import check_labels, check_labels_need_their_bar, check_split
 from levibot_core.validation.leak_report import LeakCheck, LeakReport, verdict
-from levibot_core.validation.perturbation import MarketTables, one_revision
+from levibot_core.validation.perturbation import MarketTables
 from levibot_core.validation.split import SplitResult
 from levibot_core.validation.static_scan import scan_feature_code
 
@@ -46,9 +47,14 @@ class _FeatureCode:
     kernels: Mapping[str, Kernel]
 
     def compute(self, market: MarketTables) -> pl.DataFrame:
-        first = market.map(lambda table: one_revision(table, "first"))
         return compute_features(
-            first.candles, first.funding, self.feature_set, self.timeframe, self.leader, kernels=self.kernels
+            market.candles,
+            market.funding,
+            self.feature_set,
+            self.timeframe,
+            self.leader,
+            kernels=self.kernels,
+            fear_greed=market.fear_greed,
         )
 
     def around(self, market: MarketTables, instant_ms: int) -> MarketTables:
@@ -58,7 +64,7 @@ class _FeatureCode:
         opened = pl.col("ts").dt.epoch("ms")
         settled = opened.is_between(instant_ms - before - _FUNDING_DAYS * MILLISECONDS_PER_DAY, instant_ms + reach)
         near = opened.is_between(instant_ms - before, instant_ms + reach)
-        return MarketTables(market.candles.filter(near), market.funding.filter(settled))
+        return MarketTables(market.candles.filter(near), market.funding.filter(settled), market.fear_greed)
 
 
 def check_leakage(
@@ -72,12 +78,13 @@ def check_leakage(
     leader: str = LEADER,
     kernels: Mapping[str, Kernel] = FAMILIES,
     trained: TrainedModel | None = None,
+    fear_greed: pl.DataFrame | None = None,
 ) -> LeakReport:
     """Attack the features, hold labels and split against their definitions, and attack what was trained on them.
 
     Args:
-        candles: One revision per symbol and bar that the split's rows were made from; warm-up before them is welcome.
-        funding: One revision per symbol and settlement; may be empty.
+        candles: Every revision of the bars that the split's rows were made from; warm-up before them is welcome.
+        funding: Every revision of the settlements; may be empty.
         feature_set: The set the rows carry.
         timeframe: Length of a bar.
         horizon_bars: Horizon of the label.
@@ -87,9 +94,10 @@ def check_leakage(
         kernels: The families' kernels; see `compute_features`.
         trained: What a training on that split left; its statistics, calibrator, forecasts and positions are attacked
             too. None before there is one.
+        fear_greed: Every revision of the index; None is the same as no rows.
     """
     code = _FeatureCode(feature_set, timeframe, leader, kernels)
-    market = MarketTables(candles, funding)
+    market, newest = MarketTables(candles, funding, fear_greed), newest_revisions(candles)
     random = np.random.default_rng(seed)
     rows = pl.concat(list(split.parts.values())).sort(FEATURES.key)
     instants = attacked_instants(market, rows["known_at"], timeframe, _ATTACKED_INSTANTS, random)
@@ -100,11 +108,11 @@ def check_leakage(
                 code.compute, market, instants, random, lambda instant: code.around(market, instant), whole
             ),
             _check_rows(code, candles, whole, rows),
-            check_labels(candles, timeframe, horizon_bars, rows),
-            check_labels_need_their_bar(candles, timeframe, horizon_bars, instants),
+            check_labels(newest, timeframe, horizon_bars, rows),
+            check_labels_need_their_bar(newest, timeframe, horizon_bars, instants),
             check_split(split),
             _check_code(),
-            *(attack_trained_model(trained, split, candles, timeframe, random) if trained else ()),
+            *(attack_trained_model(trained, split, newest, timeframe, random) if trained else ()),
         )
     )
 

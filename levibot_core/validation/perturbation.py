@@ -5,13 +5,13 @@ Pure functions on market tables. What must not notice the change is checked in `
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from levibot_core.features.folds import FloatArray
 from levibot_core.schemas import TIMESTAMP
+from levibot_core.stores.training_rows import newest_revisions
 
 Perturbation = Callable[[pl.DataFrame, int, np.random.Generator], pl.DataFrame]
 """From rows with ts and known_at, an instant (UTC milliseconds) and randomness to rows that differ after it."""
@@ -22,7 +22,7 @@ _NOT_VALUES = ("revision",)
 
 @dataclass(frozen=True, slots=True)
 class MarketTables:
-    """What features are computed from: tables of the catalogue, each row with the instant it became known.
+    """What features are computed from: tables of the catalogue, any number of revisions per row.
 
     Attributes:
         candles: symbol, ts, open, high, low, close, volume, known_at.
@@ -76,18 +76,10 @@ def correct(rows: pl.DataFrame, instant_ms: int, random: np.random.Generator) ->
     """Publish a correction of every known row after the instant; a table without revisions stays as it is."""
     if "revision" not in rows.columns or rows.is_empty():
         return rows
-    known = one_revision(rows.filter(~_is_later(instant_ms)), "last")
+    known = newest_revisions(rows.filter(~_is_later(instant_ms)))
     published = pl.lit(instant_ms + 1, dtype=pl.Int64).cast(TIMESTAMP)
     corrected = known.with_columns(published.alias("known_at"), pl.col("revision") + 1)
     return pl.concat([rows, noise(corrected, instant_ms, random)])
-
-
-def one_revision(rows: pl.DataFrame, which: Literal["first", "last"]) -> pl.DataFrame:
-    """The first or last revision of every symbol and time, by symbol and time."""
-    if "revision" not in rows.columns:
-        return rows
-    key = [name for name in ("symbol", "ts") if name in rows.columns]
-    return rows.sort(*key, "revision").unique(key, keep=which, maintain_order=True)
 
 
 PERTURBATIONS: Mapping[str, Perturbation] = {

@@ -47,7 +47,7 @@ def scan_feature_code(path: Path) -> list[Finding]:
     Rules: `negative_shift` (a shift, difference or lag by a negative number), `wrap_around` (`roll`),
     `centred_window` (`center=True`), `fill_from_future` (a backward fill, or one with a statistic of the whole
     column), `join_with_future` (an as-of join that looks forward), `reversed_accumulation` (a running sum or extreme
-    from the end), `whole_sample_statistic` (NumPy's mean, deviation or quantile of a whole array, without an axis),
+    over a whole series turned round), `whole_sample_statistic` (NumPy's mean, deviation or quantile of a whole array, without an axis),
     `fit_in_feature_code` (`fit`), `forward_slice` (a later stretch of an array put in an earlier place) and
     `forward_read` (a loop that writes place `i` from place `i + 1`, or from as many ahead as a lag or horizon).
 
@@ -162,8 +162,8 @@ def _is_reversed(value: ast.expr) -> bool:
     """Whether the expression, or what its method is called on, is turned round."""
     for node in ast.walk(value):
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-            step = node.slice.step
-            if step is not None and _is_negative(step):
+            whole = node.slice.lower is None and node.slice.upper is None
+            if whole and node.slice.step is not None and _is_negative(node.slice.step):
                 return True
         if isinstance(node, ast.Call) and _name(node.func) in {"reverse", "flip", "flipud"}:
             return True

@@ -16,6 +16,7 @@ from levibot_core.errors import LevibotError
 from levibot_core.models.calibration import Calibrator, IdentityCalibrator
 from levibot_core.models.scaling import RobustScaler
 from levibot_core.schemas import FEATURES
+from levibot_core.stores.training_rows import newest_revisions
 from levibot_core.validation.attack.bits import Fingerprints, changed, differences, known_by, utc
 from levibot_core.validation.attack.features import attack_features
 from levibot_core.validation.attack.fitting import attack_boundaries, attack_fit, attack_forecasts
@@ -24,7 +25,7 @@ from levibot_core.validation.attack.pipeline import FittedModel, Pipeline
 from levibot_core.validation.attack.trading import attack_positions, check_fills, positions_by_bar, trading_window
 from levibot_core.validation.definition_checks import check_labels, check_labels_need_their_bar, check_split
 from levibot_core.validation.leak_report import LeakCheck, LeakReport, verdict
-from levibot_core.validation.perturbation import PERTURBATIONS, MarketTables, correct, one_revision
+from levibot_core.validation.perturbation import PERTURBATIONS, MarketTables, correct
 from levibot_core.validation.split import SplitResult
 
 FEATURE_INSTANTS = 6
@@ -83,7 +84,7 @@ def attack_pipeline(
     settings = pipeline.settings
     horizon, timeframe = settings.horizon_bars, settings.timeframe
     clean = _run(pipeline, market, None)
-    candles = one_revision(market.candles, "last")
+    candles = newest_revisions(market.candles)
     instants = attacked_instants(market, clean.decisions, timeframe, feature_instants, random)
     forecast_at, traded_at = (
         inner_instants(rows, _ROW_INSTANTS, random) for rows in (clean.split.test, clean.forecasts)
@@ -131,7 +132,7 @@ def _run(pipeline: Pipeline, market: MarketTables, boundaries: Mapping[str, int]
     tested = features.filter(pl.col("known_at").dt.epoch("ms") >= split.boundaries["test"])
     forecasts = pipeline.forecast(settings, tested, model, calibrator)
     candles = trading_window(
-        one_revision(market.candles, "last"), split.boundaries["test"] - settings.timeframe.milliseconds
+        newest_revisions(market.candles), split.boundaries["test"] - settings.timeframe.milliseconds
     )
     backtest = pipeline.backtest(settings, candles, forecasts)
     return _Run(rows, split, scaler, model, calibrator, forecasts, candles, backtest)

@@ -26,7 +26,8 @@ from levibot_core.models.lightgbm_model import BoosterTrainer, LabelledMatrix, T
 from levibot_core.models.predictors import Predictor, matrix_columns, read_booster
 from levibot_core.models.scaling import RobustScaler, fit_robust_scaler
 from levibot_core.schemas import FEATURES, TRAINING_ROWS
-from levibot_core.validation.perturbation import MarketTables, one_revision
+from levibot_core.stores.training_rows import newest_revisions
+from levibot_core.validation.perturbation import MarketTables
 from levibot_core.validation.split import SplitPlan, SplitResult, split_at, split_boundaries
 
 # Cheap ones of several kinds: own bars, the leading market, funding. The platform's whole set is attacked beside.
@@ -96,9 +97,10 @@ def feature_names(rows: pl.DataFrame) -> tuple[str, ...]:
 
 
 def compute_stage(settings: PipelineSettings, market: MarketTables) -> pl.DataFrame:
-    """symbol, ts, known_at and the features, of every row as it was first published."""
-    first = market.map(lambda table: one_revision(table, "first"))
-    return compute_features(first.candles, first.funding, settings.feature_set, settings.timeframe)
+    """symbol, ts, known_at and the features."""
+    return compute_features(
+        market.candles, market.funding, settings.feature_set, settings.timeframe, fear_greed=market.fear_greed
+    )
 
 
 def boundaries_stage(settings: PipelineSettings, rows: pl.DataFrame) -> Mapping[str, int]:
@@ -207,5 +209,5 @@ class Pipeline:
 
     def training_rows(self, market: MarketTables, features: pl.DataFrame) -> pl.DataFrame:
         """Whole features joined with the labels there are."""
-        labels = self.labels(one_revision(market.candles, "last"), self.settings.timeframe, self.settings.horizon_bars)
+        labels = self.labels(newest_revisions(market.candles), self.settings.timeframe, self.settings.horizon_bars)
         return features.join(labels, on=FEATURES.key, maintain_order="left")

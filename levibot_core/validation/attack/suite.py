@@ -15,6 +15,7 @@ from levibot_core.features.compute import compute_features
 from levibot_core.features.registry import FeatureSet
 from levibot_core.labels.direction import direction_labels
 from levibot_core.schemas import FEATURES
+from levibot_core.stores.training_rows import newest_revisions
 from levibot_core.validation.attack.guard import FEATURE_INSTANTS, attack_pipeline
 from levibot_core.validation.attack.market import small_market
 from levibot_core.validation.attack.pipeline import Pipeline
@@ -137,16 +138,23 @@ def attack_mutation(mutation: Mutation, pipeline: Pipeline, market: MarketTables
 def attack_feature_set(feature_set: FeatureSet, pipeline: Pipeline, seed: int) -> LeakReport:
     """The leak check of a training run, on a whole feature set and a simulated market."""
     settings = pipeline.settings
-    market = small_market(
-        seed, EDGES[0], settings.symbols, settings.timeframe, feature_set.warm_up + _WHOLE_SET_BARS, corrections=0
+    market = small_market(seed, EDGES[0], settings.symbols, settings.timeframe, feature_set.warm_up + _WHOLE_SET_BARS)
+    features = compute_features(
+        market.candles, market.funding, feature_set, settings.timeframe, fear_greed=market.fear_greed
     )
-    features = compute_features(market.candles, market.funding, feature_set, settings.timeframe)
-    labels = direction_labels(market.candles, settings.timeframe, settings.horizon_bars)
+    labels = direction_labels(newest_revisions(market.candles), settings.timeframe, settings.horizon_bars)
     whole = features.filter(pl.all_horizontal(pl.col(feature_set.names).is_not_nan()))
     rows = whole.join(labels, on=FEATURES.key, maintain_order="left")
     split = chronological_split(rows)
     return check_leakage(
-        market.candles, market.funding, feature_set, settings.timeframe, settings.horizon_bars, split, seed
+        market.candles,
+        market.funding,
+        feature_set,
+        settings.timeframe,
+        settings.horizon_bars,
+        split,
+        seed,
+        fear_greed=market.fear_greed,
     )
 
 

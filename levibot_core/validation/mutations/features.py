@@ -7,16 +7,22 @@ import polars as pl
 
 from levibot_core.labels.direction import direction_labels
 from levibot_core.schemas import FEATURES
+from levibot_core.stores.training_rows import newest_revisions
 from levibot_core.validation.attack.features import NAME as CAUGHT_BY
 from levibot_core.validation.attack.pipeline import Pipeline, PipelineSettings
 from levibot_core.validation.mutations.mutation import Mutation
-from levibot_core.validation.perturbation import MarketTables, one_revision
+from levibot_core.validation.perturbation import MarketTables
 
 _BarFeature = Callable[[PipelineSettings, MarketTables, pl.DataFrame, bool], pl.DataFrame]
 """From the market and its bars (by symbol and ts, as they closed) to those bars with a column `value`."""
 _Reading = Callable[[PipelineSettings, MarketTables, bool], MarketTables]
 
 _RETURN = pl.col("close") / pl.col("close").shift(1).over("symbol") - 1.0
+
+
+def _as_closed(candles: pl.DataFrame) -> pl.DataFrame:
+    """Every bar as it was when it closed, by symbol and ts."""
+    return candles.sort("symbol", "ts", "revision").unique(["symbol", "ts"], keep="first", maintain_order=True)
 
 
 def _next_return(_: PipelineSettings, __: MarketTables, bars: pl.DataFrame, wrong: bool) -> pl.DataFrame:
@@ -89,7 +95,7 @@ def _added(name: str, feature: _BarFeature) -> Callable[[Pipeline, bool], Pipeli
 
     def plant(pipeline: Pipeline, wrong: bool) -> Pipeline:
         def features(settings: PipelineSettings, market: MarketTables) -> pl.DataFrame:
-            bars = one_revision(market.candles, "first")
+            bars = _as_closed(market.candles)
             values = feature(settings, market, bars, wrong).select("symbol", "ts", pl.col("value").alias(name))
             computed = pipeline.features(settings, market)
             joined = computed.join(values, on=FEATURES.key, how="left", maintain_order="left")
@@ -108,16 +114,16 @@ def _funding_intervals(_: PipelineSettings, market: MarketTables, wrong: bool) -
 
 def _one_revision(settings: PipelineSettings, market: MarketTables, wrong: bool) -> MarketTables:
     if not wrong:
-        return replace(market, candles=one_revision(market.candles, "first"))
+        return replace(market, candles=_as_closed(market.candles))
     closed = (pl.col("ts") + pl.duration(milliseconds=settings.timeframe.milliseconds)).cast(
         market.candles.schema["ts"]
     )
-    return replace(market, candles=one_revision(market.candles, "last").with_columns(known_at=closed))
+    return replace(market, candles=newest_revisions(market.candles).with_columns(known_at=closed))
 
 
 def _without_gaps(settings: PipelineSettings, market: MarketTables, wrong: bool) -> MarketTables:
     """A bar for every symbol and open time there is: flat at the price before it, or else after it."""
-    bars = one_revision(market.candles, "first")
+    bars = _as_closed(market.candles)
     grid = bars.select("symbol").unique().join(bars.select("ts").unique(), how="cross")
     whole = grid.join(bars, on=["symbol", "ts"], how="left").sort("symbol", "ts")
     price = pl.col("open").backward_fill() if wrong else pl.col("close").forward_fill()

@@ -115,8 +115,8 @@ def last_bar_only(close: FloatArray, _: int) -> FloatArray:
 def test_a_kernel_that_looks_ahead_is_caught_and_its_feature_named(market: Any, leak: Any) -> None:
     def rows_of_the_leak(inputs: Inputs, window: int, _: Any) -> FloatArray:
         (close,) = inputs
-        leaked: FloatArray = leak(close.values, window)[close.begin : close.end]
-        return leaked
+        markets = [leak(close.values[:, market], window) for market in range(close.values.shape[1])]
+        return np.column_stack(markets)[close.begin : close.end]
 
     kernels = {**FAMILIES, "planted": Kernel(rows_of_the_leak, lambda window, _: window, 1)}
     planted = FeatureSpec("planted_20", "planted", ("close",), 20, 20, "fraction", "a planted leak", "v1")
