@@ -15,6 +15,8 @@ from levibot_core.models.card import (
 )
 from levibot_core.models.latency import TIMED_CALLS, WARM_UP_CALLS, measure_latency
 from levibot_core.stores.snapshots import Snapshot
+from levibot_core.stores.training_rows import read_inputs
+from levibot_core.validation.attack.trained import TrainedModel
 from levibot_core.validation.leak_report import LeakReport
 from levibot_core.validation.leakage import check_leakage
 from levibot_core.validation.split import SplitResult, chronological_split
@@ -24,18 +26,19 @@ from levibot_pipelines.workspace import Workspace
 
 
 def collect_card_inputs(workspace: Workspace, model: ModelReference) -> CardInputs:
-    """Everything on the card of a registered candidate; attacks the features and times predictions on the way."""
+    """Everything on the card of a registered candidate; attacks the training and times predictions on the way."""
     snapshot = workspace.snapshots.load(model.snapshot_id)
     manifest = snapshot.manifest
     split = chronological_split(snapshot.rows)
     bundle = ModelBundle.load(model.folder / BUNDLE)
     trained = Candidate.load(model.folder)
+    report = load_report(model.folder)
     return CardInputs(
         manifest=bundle.manifest,
         version=model.version,
         parts=part_summaries(split),
-        report=load_report(model.folder),
-        leakage=_attack(workspace, snapshot, split),
+        report=report,
+        leakage=_attack(workspace, snapshot, split, TrainedModel(bundle, report.base_rate)),
         latency=_latency(bundle, snapshot),
         tuning=tuning_summary(trained.tuning, trained.profile.name),
         provenance=Provenance(
@@ -50,21 +53,27 @@ def collect_card_inputs(workspace: Workspace, model: ModelReference) -> CardInpu
     )
 
 
-def _attack(workspace: Workspace, snapshot: Snapshot, split: SplitResult) -> LeakReport:
+def _attack(workspace: Workspace, snapshot: Snapshot, split: SplitResult, trained: TrainedModel) -> LeakReport:
     manifest = snapshot.manifest
     as_of_ms = int(manifest.as_of.timestamp() * 1000)
-    candles, funding = (
-        workspace.lake.read(dataset, symbols=manifest.symbols, as_of_ms=as_of_ms)
-        for dataset in (workspace.candles(manifest.source), workspace.funding(manifest.source))
+    inputs = read_inputs(
+        workspace.lake,
+        source_key=manifest.source.key,
+        market=manifest.market,
+        timeframe=manifest.timeframe,
+        symbols=manifest.symbols,
+        as_of_ms=as_of_ms,
     )
     return check_leakage(
-        candles,
-        funding,
+        inputs.candles,
+        inputs.funding,
         workspace.feature_set,
         workspace.timeframe,
         manifest.horizon_bars,
         split,
         workspace.settings.seed,
+        trained=trained,
+        fear_greed=inputs.fear_greed,
     )
 
 

@@ -94,6 +94,11 @@ class ModelBundle:
         )
         return cls(manifest, files)
 
+    @property
+    def calibrator(self) -> Calibrator:
+        """What makes probabilities of scores."""
+        return self._calibrator
+
     def predict_raw(self, matrix: np.ndarray) -> np.ndarray:
         """Uncalibrated scores, float64 (n,), of a design matrix, float64 (n, f + 1)."""
         return self._predictor.predict(matrix)

@@ -1,9 +1,9 @@
 """Labels and split held against their definitions, by other means than the code that made them.
 
-Features are attacked in `levibot_core.validation.leakage`.
+Features, fitted statistics and positions are attacked in `levibot_core.validation.attack`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -51,16 +51,24 @@ def _label_problems(rows: pl.DataFrame, bars: pl.DataFrame, timeframe: Timeframe
         yield f"{wrong} labels do not end with the close of the bar that decides them"
 
 
+Labelling = Callable[[pl.DataFrame, Timeframe, int], pl.DataFrame]
+"""From candles, the timeframe and the horizon in bars to labels, as `direction_labels`."""
+
+
 def check_labels_need_their_bar(
-    candles: pl.DataFrame, timeframe: Timeframe, horizon_bars: int, instants_ms: Sequence[int]
+    candles: pl.DataFrame,
+    timeframe: Timeframe,
+    horizon_bars: int,
+    instants_ms: Sequence[int],
+    labelling: Labelling = direction_labels,
 ) -> LeakCheck:
     """Cutting the candles off at an instant takes away exactly the labels that end later, and changes none."""
-    labels = direction_labels(candles, timeframe, horizon_bars)
+    labels = labelling(candles, timeframe, horizon_bars)
     found = []
     for instant in instants_ms:
         known = candles.filter(pl.col("ts").dt.epoch("ms") + timeframe.milliseconds <= instant)
         expected = labels.filter(pl.col("label_end").dt.epoch("ms") <= instant)
-        if not direction_labels(known, timeframe, horizon_bars).equals(expected):
+        if not labelling(known, timeframe, horizon_bars).equals(expected):
             found.append(f"candles cut off at {instant} (UTC ms) give other labels than those that had ended")
     return verdict(
         "labels_need_their_bar",
@@ -69,8 +77,8 @@ def check_labels_need_their_bar(
     )
 
 
-def check_split(split: SplitResult) -> LeakCheck:
-    """The parts follow one another, share no row, and no label of a part reaches into the next."""
+def check_split(split: SplitResult, embargo_ms: int = 0) -> LeakCheck:
+    """The parts follow one another, share no row, and no label of a part reaches into the next or its embargo."""
     found = []
     starts = [split.boundaries[name] for name in split.parts]
     if any(start >= following for start, following in pairwise(starts)):
@@ -82,6 +90,8 @@ def check_split(split: SplitResult) -> LeakCheck:
             found.append(f"{early} rows of {name} are decided before it begins")
         if end is not None and (late := int((labelled > end).sum())):
             found.append(f"{late} labels of {name} end after the next part begins")
+        if end is not None and (near := int(labelled.is_between(end - embargo_ms, end, closed="right").sum())):
+            found.append(f"{near} labels of {name} end within the embargo before the next part begins")
         if timeless := int((labelled <= decided).sum()):
             found.append(f"{timeless} labels of {name} end before they are decided")
     keys = pl.concat([part.select(_KEY) for part in split.parts.values()])

@@ -1,17 +1,16 @@
 """The leak check: proof by attack that nothing a model is trained on looks ahead.
 
 The attack changes everything that became known after an instant and demands that every feature before it keeps all
-its 64 bits; labels and split are checked against their definitions, not against the code that made them. How the
-future is changed is in `perturbation`, the static rule in `static_scan`.
+its 64 bits; labels and split are checked against their definitions, not against the code that made them. A finished
+training is attacked beside. How the future is changed is in `perturbation`, the attacks themselves in `attack`, the
+static rule in `static_scan`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 import levibot_core.features
@@ -21,9 +20,14 @@ from levibot_core.features.kernels import FAMILIES, Kernel
 from levibot_core.features.registry import FeatureSet
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.schemas import FEATURES
+from levibot_core.stores.training_rows import newest_revisions
+from levibot_core.validation.attack.bits import differences
+from levibot_core.validation.attack.features import attack_features
+from levibot_core.validation.attack.instants import attacked_instants
+from levibot_core.validation.attack.trained import TrainedModel, attack_trained_model
 from levibot_core.validation.definition_checks import check_labels, check_labels_need_their_bar, check_split
 from levibot_core.validation.leak_report import LeakCheck, LeakReport, verdict
-from levibot_core.validation.perturbation import PERTURBATIONS, noise
+from levibot_core.validation.perturbation import MarketTables
 from levibot_core.validation.split import SplitResult
 from levibot_core.validation.static_scan import scan_feature_code
 
@@ -34,27 +38,33 @@ _FUNDING_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class _Market:
-    """What features are computed from, and how."""
+class _FeatureCode:
+    """How features are computed, and how much of a market one value looks at."""
 
-    candles: pl.DataFrame
-    funding: pl.DataFrame
     feature_set: FeatureSet
     timeframe: Timeframe
     leader: str
     kernels: Mapping[str, Kernel]
 
-    def features(self, candles: pl.DataFrame, funding: pl.DataFrame) -> pl.DataFrame:
-        return compute_features(candles, funding, self.feature_set, self.timeframe, self.leader, kernels=self.kernels)
+    def compute(self, market: MarketTables) -> pl.DataFrame:
+        return compute_features(
+            market.candles,
+            market.funding,
+            self.feature_set,
+            self.timeframe,
+            self.leader,
+            kernels=self.kernels,
+            fear_greed=market.fear_greed,
+        )
 
-    def around(self, instant_ms: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The candles and funding that matter near the instant, as far into the future as windows reach back."""
+    def around(self, market: MarketTables, instant_ms: int) -> MarketTables:
+        """What matters near the instant, as far into the future as windows reach back."""
         reach = self.feature_set.warm_up * self.timeframe.milliseconds
-        compared = _COMPARED_BARS * self.timeframe.milliseconds
-        near = pl.col("ts").dt.epoch("ms").is_between(instant_ms - reach - compared, instant_ms + reach)
-        days = _FUNDING_DAYS * MILLISECONDS_PER_DAY + reach + compared
-        settled = pl.col("ts").dt.epoch("ms").is_between(instant_ms - days, instant_ms + reach)
-        return self.candles.filter(near), self.funding.filter(settled)
+        before = reach + _COMPARED_BARS * self.timeframe.milliseconds
+        opened = pl.col("ts").dt.epoch("ms")
+        settled = opened.is_between(instant_ms - before - _FUNDING_DAYS * MILLISECONDS_PER_DAY, instant_ms + reach)
+        near = opened.is_between(instant_ms - before, instant_ms + reach)
+        return MarketTables(market.candles.filter(near), market.funding.filter(settled), market.fear_greed)
 
 
 def check_leakage(
@@ -67,12 +77,14 @@ def check_leakage(
     seed: int,
     leader: str = LEADER,
     kernels: Mapping[str, Kernel] = FAMILIES,
+    trained: TrainedModel | None = None,
+    fear_greed: pl.DataFrame | None = None,
 ) -> LeakReport:
-    """Attack the features, and hold labels and split against their definitions.
+    """Attack the features, hold labels and split against their definitions, and attack what was trained on them.
 
     Args:
-        candles: One revision per symbol and bar that the split's rows were made from; warm-up before them is welcome.
-        funding: One revision per symbol and settlement; may be empty.
+        candles: Every revision of the bars that the split's rows were made from; warm-up before them is welcome.
+        funding: Every revision of the settlements; may be empty.
         feature_set: The set the rows carry.
         timeframe: Length of a bar.
         horizon_bars: Horizon of the label.
@@ -80,64 +92,41 @@ def check_leakage(
         seed: Chooses the attacked instants and the noise.
         leader: The leading market.
         kernels: The families' kernels; see `compute_features`.
+        trained: What a training on that split left; its statistics, calibrator, forecasts and positions are attacked
+            too. None before there is one.
+        fear_greed: Every revision of the index; None is the same as no rows.
     """
-    market = _Market(candles, funding, feature_set, timeframe, leader, kernels)
+    code = _FeatureCode(feature_set, timeframe, leader, kernels)
+    market, newest = MarketTables(candles, funding, fear_greed), newest_revisions(candles)
     random = np.random.default_rng(seed)
     rows = pl.concat(list(split.parts.values())).sort(FEATURES.key)
-    instants = _instants(rows, random)
-    whole = market.features(candles, funding)
+    instants = attacked_instants(market, rows["known_at"], timeframe, _ATTACKED_INSTANTS, random)
+    whole = code.compute(market)
     return LeakReport(
         (
-            _attack(market, whole, instants, random),
-            _check_rows(market, whole, rows),
-            check_labels(candles, timeframe, horizon_bars, rows),
-            check_labels_need_their_bar(candles, timeframe, horizon_bars, instants),
+            attack_features(
+                code.compute, market, instants, random, lambda instant: code.around(market, instant), whole
+            ),
+            _check_rows(code, candles, whole, rows),
+            check_labels(newest, timeframe, horizon_bars, rows),
+            check_labels_need_their_bar(newest, timeframe, horizon_bars, instants),
             check_split(split),
             _check_code(),
+            *(attack_trained_model(trained, split, newest, timeframe, random) if trained else ()),
         )
     )
 
 
-def _instants(rows: pl.DataFrame, random: np.random.Generator) -> list[int]:
-    """Decision times to attack, away from both ends of the rows."""
-    times = rows["known_at"].dt.epoch("ms").unique().sort().to_numpy()
-    inner = times[times.size // 10 : times.size - times.size // 10]
-    return sorted(random.choice(inner, size=min(_ATTACKED_INSTANTS, inner.size), replace=False).tolist())
-
-
-def _attack(market: _Market, whole: pl.DataFrame, instants: Sequence[int], random: np.random.Generator) -> LeakCheck:
-    names = market.feature_set.names
-    found: list[str] = []
-    compared = 0
-    for instant in instants:
-        candles, funding = market.around(instant)
-        before = _known_by(market.features(candles, funding), instant)
-        for words, perturb in PERTURBATIONS.items():
-            changed = market.features(perturb(candles, instant, random), perturb(funding, instant, random))
-            found += _differences(
-                before, _known_by(changed, instant), names, f"when what follows {_utc(instant)} is {words}"
-            )
-            compared += before.height
-    middle = instants[len(instants) // 2]
-    before = _known_by(whole, middle)
-    changed = market.features(noise(market.candles, middle, random), noise(market.funding, middle, random))
-    found += _differences(before, _known_by(changed, middle), names, f"when all that follows {_utc(middle)} is noise")
-    return verdict(
-        "features_ignore_the_future",
-        found,
-        f"{compared + before.height:,} rows of {len(names)} features kept their bits under {len(PERTURBATIONS)} kinds "
-        f"of change at {len(instants)} instants",
-    )
-
-
-def _check_rows(market: _Market, whole: pl.DataFrame, rows: pl.DataFrame) -> LeakCheck:
+def _check_rows(code: _FeatureCode, candles: pl.DataFrame, whole: pl.DataFrame, rows: pl.DataFrame) -> LeakCheck:
     """The rows trained on are what the kernels give, not something fitted or shifted afterwards."""
-    names = market.feature_set.names
-    settled_ms = market.feature_set.warm_up * market.timeframe.milliseconds
-    settled = pl.col("ts") >= market.candles["ts"].min() + pl.duration(milliseconds=settled_ms, time_unit="ms")
+    names = code.feature_set.names
+    settled_ms = code.feature_set.warm_up * code.timeframe.milliseconds
+    settled = pl.col("ts") >= candles["ts"].min() + pl.duration(milliseconds=settled_ms, time_unit="ms")
     given = rows.filter(settled).select(*FEATURES.polars_schema, *names)
     computed = given.select(FEATURES.key).join(whole, on=FEATURES.key, how="left", maintain_order="left")
-    found = list(_differences(given, computed, ("known_at", *names), "when computed from the candles again"))
+    found = list(
+        differences(given, computed, FEATURES.key, ("known_at", *names), "when computed from the candles again")
+    )
     return verdict("rows_are_what_the_kernels_give", found, f"{given.height:,} rows have the same bits")
 
 
@@ -145,27 +134,3 @@ def _check_code() -> LeakCheck:
     folders = [Path(path) for package in (levibot_core.features, levibot_core.labels) for path in package.__path__]
     found = [str(finding) for folder in folders for finding in scan_feature_code(folder)]
     return verdict("code_has_no_look_ahead", found, "no negative shift, centred window or fill from the future")
-
-
-def _known_by(features: pl.DataFrame, instant_ms: int) -> pl.DataFrame:
-    return features.filter(pl.col("known_at").dt.epoch("ms") <= instant_ms)
-
-
-def _differences(before: pl.DataFrame, after: pl.DataFrame, names: Sequence[str], when: str) -> Iterator[str]:
-    """Columns whose bits differ between two tables that should be the same, with the number of rows."""
-    if not before.select(FEATURES.key).equals(after.select(FEATURES.key)):
-        yield f"{before.height} rows become {after.height}, or others, {when}"
-        return
-    for name in names:
-        one, other = (_bits(frame[name]) for frame in (before, after))
-        if changed := int((one != other).sum()):
-            yield f"{name} changes in {changed} of {before.height} rows {when}"
-
-
-def _bits(column: pl.Series) -> npt.NDArray[np.int64]:
-    values = column.to_physical().fill_null(0).to_numpy()
-    return np.ascontiguousarray(values).view(np.int64)
-
-
-def _utc(instant_ms: int) -> str:
-    return datetime.fromtimestamp(instant_ms / 1000, UTC).isoformat(timespec="minutes")

@@ -8,6 +8,7 @@ import typer
 from levibot_core.errors import ConfigurationError
 from levibot_core.features.registry import load_registry
 from levibot_pipelines.cli import snapshots
+from levibot_pipelines.cli.attack import attack
 from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table
 from levibot_pipelines.cli.parity import parity
 from levibot_pipelines.workspace import FEATURE_SET_VERSION
@@ -16,6 +17,7 @@ app = typer.Typer(help="Feature definitions.", no_args_is_help=True)
 app.add_typer(snapshots.app, name="snapshots")
 app.command("audit")(snapshots.audit_snapshot)
 app.command("parity")(parity)
+app.command("attack")(attack)
 
 
 @app.command("list")

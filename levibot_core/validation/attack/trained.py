@@ -1,0 +1,121 @@
+"""The attack on a finished training: what is in the bundle is what its own rows give, whatever later rows say.
+
+The base rate and the calibrator are fitted again from the same parts and compared with those kept; forecasts and
+positions are attacked on a stretch of the test part. Features, labels and split are attacked in
+`levibot_core.validation.leakage`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from levibot_core.backtest.engine import BacktestParameters, BacktestResult, run_backtest
+from levibot_core.market.timeframe import Timeframe
+from levibot_core.models.base_rate import fit_base_rate
+from levibot_core.models.bundle import ModelBundle
+from levibot_core.models.calibration_fitting import fit_calibrator
+from levibot_core.models.design import design_matrix, label_vector
+from levibot_core.schemas import TRAINING_ROWS
+from levibot_core.validation.attack.bits import Fingerprints
+from levibot_core.validation.attack.fitting import attack_boundaries, attack_fit, attack_forecasts
+from levibot_core.validation.attack.instants import inner_instants
+from levibot_core.validation.attack.trading import attack_positions, check_fills, trading_window
+from levibot_core.validation.leak_report import LeakCheck
+from levibot_core.validation.split import SplitResult, split_boundaries
+
+# Decision times of the test part whose forecasts and positions are attacked.
+_STRETCH = 400
+_INSTANTS = 2
+_SCORE = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What a training left: the bundle, and the base rate that its report holds it against."""
+
+    bundle: ModelBundle
+    base_rate: float
+
+
+def attack_trained_model(
+    model: TrainedModel, split: SplitResult, candles: pl.DataFrame, timeframe: Timeframe, random: np.random.Generator
+) -> Iterator[LeakCheck]:
+    """Boundaries, base rate, calibrator, forecasts and positions, each attacked with what follows its own rows.
+
+    Args:
+        model: What was trained, chosen and calibrated on the parts of `split`.
+        split: The parts.
+        candles: One revision per symbol and bar.
+        timeframe: Length of a bar.
+        random: Draws noise and instants.
+    """
+    rows = pl.concat([part.select(TRAINING_ROWS.polars_schema.names()) for part in split.parts.values()])
+    scored = _scored(model.bundle, split)
+    yield attack_boundaries(split_boundaries, rows, random)
+    base_rate = {"base rate": np.float64(model.base_rate).tobytes()}
+    yield attack_fit("statistics_ignore_later_rows", _base_rate, scored, "train", random, base_rate)
+    calibrator = {"calibrator": model.bundle.calibrator.to_json().encode()}
+    yield attack_fit("calibration_ignores_later_rows", _calibrator, scored, "calibration", random, calibrator)
+    stretch = _stretch(split.test, random)
+    instants = inner_instants(stretch, _INSTANTS, random)
+    yield attack_forecasts(lambda part: _forecasts(model.bundle, part), stretch, instants, random)
+    yield from _positions(stretch, instants, candles, timeframe, random)
+
+
+def _positions(
+    stretch: pl.DataFrame, instants: list[int], candles: pl.DataFrame, timeframe: Timeframe, random: np.random.Generator
+) -> Iterator[LeakCheck]:
+    """The engine of the backtest, on forecasts of every kind: a cautious model would leave it nothing to do."""
+    decided = stretch["known_at"].dt.epoch("ms").to_numpy()
+    bars = trading_window(candles, int(decided.min()) - timeframe.milliseconds)
+    bars = bars.filter(pl.col("known_at").dt.epoch("ms") <= int(decided.max()) + timeframe.milliseconds)
+    probe = stretch.select("symbol", "ts", "known_at", prob_up=pl.Series(random.random(stretch.height)))
+
+    def trade(window: pl.DataFrame, forecasts: pl.DataFrame) -> BacktestResult:
+        return run_backtest(window, forecasts, timeframe, BacktestParameters())
+
+    yield attack_positions(trade, bars, probe, instants, random)
+    yield check_fills(trade(bars, probe), bars, probe)
+
+
+def _scored(bundle: ModelBundle, split: SplitResult) -> SplitResult:
+    """The parts with the raw score of the model in place of its features; only those a calibrator sees are scored."""
+    parts = {}
+    for name, part in split.parts.items():
+        rows = part.select(TRAINING_ROWS.polars_schema.names())
+        seen = name in ("validation", "calibration")
+        scores = bundle.predict_raw(_matrix(bundle, part)) if seen else np.full(part.height, 0.5)
+        parts[name] = rows.with_columns(pl.Series(_SCORE, scores))
+    return split.with_parts(parts)
+
+
+def _base_rate(split: SplitResult) -> Fingerprints:
+    return {"base rate": np.float64(fit_base_rate(split.train["label"].to_numpy())).tobytes()}
+
+
+def _calibrator(split: SplitResult) -> Fingerprints:
+    scores, labels = (
+        [part[_SCORE].to_numpy() for part in (split.calibration, split.validation)],
+        [label_vector(split.parts[name], name) for name in ("calibration", "validation")],
+    )
+    chosen = fit_calibrator(scores[0], labels[0], scores[1], labels[1]).calibrator
+    return {"calibrator": chosen.to_json().encode()}
+
+
+def _forecasts(bundle: ModelBundle, rows: pl.DataFrame) -> pl.DataFrame:
+    probabilities = bundle.predict(_matrix(bundle, rows)) if rows.height else np.empty(0)
+    return rows.select("symbol", "ts", "known_at", prob_up=pl.Series(probabilities, dtype=pl.Float64))
+
+
+def _matrix(bundle: ModelBundle, rows: pl.DataFrame) -> np.ndarray:
+    return design_matrix(rows, bundle.manifest.features, bundle.manifest.symbols)
+
+
+def _stretch(rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
+    """The rows of some successive decision times."""
+    times = rows["known_at"].unique().sort()
+    first = int(random.integers(0, max(times.len() - _STRETCH, 0) + 1))
+    chosen = times[first : first + _STRETCH]
+    return rows.filter(pl.col("known_at").is_between(chosen[0], chosen[-1]))
