@@ -47,9 +47,10 @@ def scan_feature_code(path: Path) -> list[Finding]:
     Rules: `negative_shift` (a shift, difference or lag by a negative number), `wrap_around` (`roll`),
     `centred_window` (`center=True`), `fill_from_future` (a backward fill, or one with a statistic of the whole
     column), `join_with_future` (an as-of join that looks forward), `reversed_accumulation` (a running sum or extreme
-    over a whole series turned round), `whole_sample_statistic` (NumPy's mean, deviation or quantile of a whole array, without an axis),
-    `fit_in_feature_code` (`fit`), `forward_slice` (a later stretch of an array put in an earlier place) and
-    `forward_read` (a loop that writes place `i` from place `i + 1`, or from as many ahead as a lag or horizon).
+    over a whole series turned round), `whole_sample_statistic` (NumPy's mean, deviation or quantile of a whole array,
+    without an axis), `fit_in_feature_code` (`fit`), `forward_slice` (a later stretch of an array put in an earlier
+    place) and `forward_read` (a loop that writes place `i` from place `i + 1`, or from as many ahead as a lag or
+    horizon).
 
     Returns:
         Findings in order of path and line; empty when there are none.

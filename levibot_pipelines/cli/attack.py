@@ -29,13 +29,12 @@ def attack(as_json: JsonOption = False, seed: Seed = 7) -> None:
 def _show(result: SuiteResult) -> None:
     print_table(
         f"{len(result.leaks)} planted leaks",
-        ("leak", "stage", "what is wrong", "caught by", "seconds"),
+        ("leak", "stage", "caught by", "seconds"),
         [
             (
                 leak.mutation.name,
                 leak.mutation.stage,
-                leak.mutation.mistake,
-                ", ".join(leak.failed) if leak.caught else f"MISSED: {', '.join(leak.failed) or 'no check failed'}",
+                _caught_by(leak),
                 f"{leak.seconds:.1f}",
             )
             for leak in result.leaks
@@ -52,6 +51,11 @@ def _show(result: SuiteResult) -> None:
     )
 
 
+def _caught_by(leak: LeakOutcome) -> str:
+    """One check a line: the names are long."""
+    return "\n".join(leak.failed) if leak.caught else f"MISSED: {', '.join(leak.failed) or 'no check failed'}"
+
+
 def _as_json(result: SuiteResult) -> dict[str, object]:
     return {
         "planted": len(result.leaks),
@@ -63,6 +67,7 @@ def _as_json(result: SuiteResult) -> dict[str, object]:
             {
                 "name": leak.mutation.name,
                 "stage": leak.mutation.stage,
+                "mistake": leak.mutation.mistake,
                 "caught": leak.caught,
                 "caught_by": list(leak.failed),
                 "expected": list(leak.mutation.caught_by),

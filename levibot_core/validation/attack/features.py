@@ -24,7 +24,7 @@ def attack_features(
     around: Callable[[int], MarketTables] | None = None,
     whole: pl.DataFrame | None = None,
 ) -> LeakCheck:
-    """Perturb the market after each instant and compare what was known by then.
+    """Perturb the market after each instant and compare what was known by then, up to the first that shows a leak.
 
     Args:
         compute: What is attacked.
@@ -47,6 +47,8 @@ def attack_features(
             )
             compared += before.height
         features = len(before.columns) - len(FEATURES.polars_schema)
+        if found:
+            return verdict(NAME, found, "")
     if around is not None:
         middle = instants_ms[len(instants_ms) // 2]
         before = known_by(whole, middle)

@@ -21,7 +21,7 @@ def small_market(
     symbols: tuple[str, ...],
     timeframe: Timeframe,
     bars: int = 1_000,
-    corrections: int = 2,
+    corrections: int = 1,
 ) -> MarketTables:
     """Candles, funding and the fear and greed index of a simulated market, in catalogue schema.
 

@@ -7,6 +7,7 @@ lifecycle run calls; only the search for parameters is shorter, and nothing is w
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,7 @@ from levibot_core.models.calibration import Calibrator
 from levibot_core.models.calibration_fitting import fit_calibrator
 from levibot_core.models.design import design_matrix, label_vector
 from levibot_core.models.lightgbm_model import BoosterTrainer, LabelledMatrix, TrainedBooster
-from levibot_core.models.predictors import Predictor, matrix_columns, read_booster
+from levibot_core.models.predictors import matrix_columns, read_booster
 from levibot_core.models.scaling import RobustScaler, fit_robust_scaler
 from levibot_core.schemas import FEATURES, TRAINING_ROWS
 from levibot_core.stores.training_rows import newest_revisions
@@ -66,6 +67,14 @@ class PipelineSettings:
     seed: int = 7
 
 
+class Scorer(Protocol):
+    """What the pipeline asks of a predictor."""
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """Score per row: float64 (n, f + 1) in, float64 (n,) out."""
+        ...
+
+
 @dataclass(frozen=True)
 class FittedModel:
     """A scaler and the booster trained on what it scaled."""
@@ -74,7 +83,7 @@ class FittedModel:
     symbols: tuple[str, ...]
     scaler: RobustScaler
     booster: TrainedBooster
-    predictor: Predictor
+    predictor: Scorer
 
     def score(self, rows: pl.DataFrame) -> np.ndarray:
         """Uncalibrated probability of a rise per row, float64 (n,)."""
