@@ -34,6 +34,6 @@ def daily_monitoring(
     context: dg.ScheduleEvaluationContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.RunRequest | dg.SkipReason:
     """Ask for one run per day, once a model was trained."""
-    if workspace.snapshots.latest() is None:
+    if not workspace.snapshots.list():
         return dg.SkipReason("No training snapshot yet.")
     return dg.RunRequest(run_key=f"monitoring:{context.scheduled_execution_time:%Y-%m-%d}")
