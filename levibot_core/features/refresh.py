@@ -128,7 +128,7 @@ def latest_vectors(
     symbols: Sequence[str],
     source_kind: SourceKind,
 ) -> LatestVectors:
-    """The newest feature row of every symbol, with the close of its bar (quote currency)."""
+    """The newest feature row of every symbol, with the close of its bar (quote currency) as it was known then."""
     names = [name for name in features_dataset.table.polars_schema if name not in ("symbol", "ts", "known_at")]
     feature_set = dict(features_dataset.keys)["feature_set"]
     complete: list[FeatureVector] = []
@@ -137,13 +137,17 @@ def latest_vectors(
         newest = lake.latest_known_at_ms(features_dataset, symbol)
         start_ms = newest - _NEWEST_WITHIN_DAYS * MILLISECONDS_PER_DAY
         row = lake.read(features_dataset, symbols=[symbol], start_ms=start_ms).tail(1)
-        closes = lake.read(candles_dataset, symbols=[symbol], start_ms=start_ms).select("ts", "close")
+        candles = lake.read(candles_dataset, symbols=[symbol], start_ms=start_ms, as_of_ms=newest)
         values = row.select(names).row(0, named=True)
         missing = [name for name, value in values.items() if value != value]
         if missing:
             incomplete[symbol] = missing
             continue
-        bar = row.join(closes, on="ts").with_columns(pl.col("ts", "known_at").dt.epoch("ms")).row(0, named=True)
+        bar = (
+            row.join(candles.select("ts", "close"), on="ts")
+            .with_columns(pl.col("ts", "known_at").dt.epoch("ms"))
+            .row(0, named=True)
+        )
         complete.append(
             FeatureVector(
                 symbol=symbol,

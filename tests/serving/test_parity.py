@@ -13,7 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from levibot_core.features.refresh import latest_vectors, refresh_features
+from levibot_core.features.refresh import FeatureTables, latest_vectors, refresh_features
 from levibot_core.features.registry import load_registry
 from levibot_core.market.ingest import Slice, ingest_candles, ingest_funding
 from levibot_core.market.simulator import SimulationParameters
@@ -23,7 +23,7 @@ from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.online import SqliteOnlineStore
-from levibot_core.stores.paths import Home, candles_dataset, features_dataset, funding_dataset
+from levibot_core.stores.paths import Home, candles_dataset, fear_greed_dataset, features_dataset, funding_dataset
 from levibot_core.stores.served_log import ServedLog
 from levibot_pipelines.cli.main import main
 from levibot_serving.config import ServingSettings
@@ -32,7 +32,7 @@ from levibot_serving.parity import ParityFigures
 Serve = Callable[[ServingSettings], AbstractContextManager[httpx.Client]]
 Eventually = Callable[..., None]
 
-SET = load_registry("v1")
+SET = load_registry("v2")
 FIVE_MINUTES = Timeframe.parse("5m")
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
 START_MS = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
@@ -49,6 +49,7 @@ def fill_lake(home: Home) -> SimulatedSource:
     ingest_candles(source, lake, candles, "spot", FIVE_MINUTES, slices, END_MS, lambda _: None)
     funded = [Slice(symbol, START_MS - 7 * 86_400_000, END_MS) for symbol in SYMBOLS]
     ingest_funding(source, lake, funding_dataset(key), funded, END_MS, lambda _: None)
+    lake.append(fear_greed_dataset(key), source.fear_greed(START_MS - 20 * 86_400_000, END_MS), END_MS)
     lake.set_current_source(source.identity)
     return source
 
@@ -56,20 +57,21 @@ def fill_lake(home: Home) -> SimulatedSource:
 def refresh_online(home: Home, source: SimulatedSource, bar: int) -> None:
     """What the pipeline does at a close: features of everything up to that bar, the newest into the online store."""
     lake, key = Lake(home.lake), source.identity.key
-    candles, features = candles_dataset(key, "spot", "5m"), features_dataset(key, "spot", "5m", "v1", SET.table())
-    end_ms = END_MS - (BARS - 1 - bar) * FIVE_MINUTES.milliseconds
-    refresh_features(
-        lake,
-        candles_dataset=candles,
-        funding_dataset=funding_dataset(key),
-        features_dataset=features,
-        feature_set=SET,
-        timeframe=FIVE_MINUTES,
-        slices=[Slice(symbol, START_MS, end_ms) for symbol in SYMBOLS],
-        on_progress=lambda _: None,
+    tables = FeatureTables(
+        candles_dataset(key, "spot", "5m"),
+        funding_dataset(key),
+        fear_greed_dataset(key),
+        features_dataset(key, "spot", "5m", SET.version, SET.table()),
     )
+    end_ms = END_MS - (BARS - 1 - bar) * FIVE_MINUTES.milliseconds
+    slices = [Slice(symbol, START_MS, end_ms) for symbol in SYMBOLS]
+    refresh_features(lake, tables, SET, FIVE_MINUTES, slices, on_progress=lambda _: None)
     newest = latest_vectors(
-        lake, candles_dataset=candles, features_dataset=features, symbols=SYMBOLS, source_kind="simulated"
+        lake,
+        candles_dataset=tables.candles,
+        features_dataset=tables.features,
+        symbols=SYMBOLS,
+        source_kind="simulated",
     )
     assert newest.incomplete == {}
     store = SqliteOnlineStore(home.online_store)
@@ -80,7 +82,9 @@ def refresh_online(home: Home, source: SimulatedSource, bar: int) -> None:
 @pytest.fixture
 def cached_champion(stub_registry: Any, model_store: Callable[[], Any], bundle_identity: BundleIdentity) -> None:
     """A champion in the local cache, from which a server without a registry starts."""
-    stub_registry.hold(base_rate_bundle(bundle_identity.model_copy(update={"features": SET.names})))
+    stub_registry.hold(
+        base_rate_bundle(bundle_identity.model_copy(update={"feature_set": SET.version, "features": SET.names}))
+    )
     model_store().refresh()
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from levibot_core.features.compute import compute_features
-from levibot_core.features.refresh import FeatureTables, refresh_features
+from levibot_core.features.refresh import FeatureTables, latest_vectors, refresh_features
 from levibot_core.features.registry import load_registry
 from levibot_core.market.ingest import Slice
 from levibot_core.market.timeframe import Timeframe
@@ -120,3 +120,22 @@ def test_a_gap_filled_in_the_middle_is_computed_with_what_follows(
     opens = market.candles["ts"].unique().sort()
     some = market.candles.filter(pl.col("ts") < opens[200])
     assert same_bits(lake, compute_features(some, market.funding, V2, FIVE_MINUTES, fear_greed=fear_greed))
+
+
+def test_the_newest_vector_has_the_close_that_was_known_at_its_decision_time(
+    market: Any, fear_greed: pl.DataFrame, tmp_path: Path
+) -> None:
+    lake = new_lake(tmp_path, market, fear_greed)
+    arrive(lake, market, 0, BARS)
+    newest = market.candles.filter(pl.col("ts") == pl.col("ts").max())
+    later_ms = int(newest["known_at"][0].timestamp() * 1000) + 60_000
+    lake.append(TABLES.candles, newest.with_columns(pl.col("high", "close") * 1.01), later_ms)
+    found = latest_vectors(
+        lake,
+        candles_dataset=TABLES.candles,
+        features_dataset=TABLES.features,
+        symbols=SYMBOLS,
+        source_kind="recorded",
+    )
+    assert found.incomplete == {}
+    assert [vector.close for vector in found.complete] == newest.sort("symbol")["close"].to_list()
