@@ -34,11 +34,12 @@ up: setup ## Start the Dagster UI (:3000), the MLflow UI (:5000) and the API (:8
 test: setup ## Run all tests with coverage
 	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-check: setup ## Lint, types, import rules
+check: setup ## Lint, types, import rules, and whether the data dictionary is up to date
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy
 	@$(VENV_PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+	@$(LEVIBOT) features document --check
 
 format: setup ## Format the code and fix what can be fixed by itself
 	@$(VENV_PYTHON) -m ruff check --fix .

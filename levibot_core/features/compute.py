@@ -12,10 +12,10 @@ import polars as pl
 from numba import njit
 
 from levibot_core.features.folds import FloatArray
-from levibot_core.features.inputs import SERIES, Bars, BarsChunk, BoolArray, IntArray, assemble, origins_of
+from levibot_core.features.inputs import Bars, BarsChunk, BoolArray, IntArray, assemble, origins_of
 from levibot_core.features.kernels import FAMILIES, Kernel
 from levibot_core.features.knowledge import views
-from levibot_core.features.registry import FeatureSet, FeatureSpec
+from levibot_core.features.registry import FeatureSet, FeatureSpec, reach_of
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TIMESTAMP
 
@@ -139,23 +139,18 @@ def _fill(
         kernel = kernels[feature.family]
         if feature.step_ms is None:
             whole = chunk.bars.whole_bars(origins_of(feature.inputs))[chunk.begin : chunk.end]
-            _keep(_values(chunk, feature, kernel), whole, _reach(feature, kernel), kept, target)
+            _keep(_values(chunk, feature, kernel), whole, reach_of(feature, kernel), kept, target)
             continue
         higher = chunk.bars.at(feature.step_ms)
         newest = higher.newest_closed[chunk.begin : chunk.end]
         if feature.step_ms not in longer:
             longer[feature.step_ms] = BarsChunk(higher.bars, int(newest[0]), int(newest[-1]) + 1)
         held = _values(longer[feature.step_ms], feature, kernel)[newest - newest[0]]
-        _keep(held, higher.whole_bars[chunk.begin : chunk.end], _reach(feature, kernel), kept, target)
+        _keep(held, higher.whole_bars[chunk.begin : chunk.end], reach_of(feature, kernel), kept, target)
 
 
 def _values(chunk: BarsChunk, feature: FeatureSpec, kernel: Kernel) -> FloatArray:
     return kernel.compute([chunk.series(name) for name in feature.inputs], feature.window, feature.parameters)
-
-
-def _reach(feature: FeatureSpec, kernel: Kernel) -> float:
-    """Bars, of the timeframe that the feature counts, that one value looks at."""
-    return kernel.reach(feature.window, feature.parameters) + max(SERIES[name].reach for name in feature.inputs)
 
 
 @njit(cache=True, nogil=True)

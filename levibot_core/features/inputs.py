@@ -113,7 +113,7 @@ class HigherBars:
     Attributes:
         bars: The longer bars; only the symbols' own prices.
         newest_closed: For every row the number of the newest longer bar that was closed at its decision time; int64
-            (n,), negative where there is none.
+            (n,), -1 where there is none.
         whole_bars: How many longer bars, that one and those before, were known whole at the row's decision time;
             float64 (n, k).
     """
@@ -374,7 +374,7 @@ def _higher_bars(bars: Bars, step_ms: int) -> HigherBars:
     exists = bars.exists("own")[covered].reshape(count, ratio, -1).all(axis=1)
     open_ms = bars.open_ms[covered][::ratio]
     known_from = np.where(exists, open_ms[:, np.newaxis] + step_ms, NEVER_KNOWN)
-    newest_closed = (np.arange(bars.open_ms.size) + 1 - begin) // ratio - 1
+    newest_closed = np.maximum((np.arange(bars.open_ms.size) + 1 - begin) // ratio - 1, -1)
     missing = np.where(exists, -1, np.arange(count)[:, np.newaxis])
     newest_unknown = np.maximum.accumulate(missing)[newest_closed]
     for row, market, first_row_that_knows in bars.late("own"):

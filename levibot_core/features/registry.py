@@ -116,6 +116,11 @@ def load_registry(version: str = "v1") -> FeatureSet:
     return parse_registry(_registry_text(), version)
 
 
+def reach_of(spec: FeatureSpec, kernel: Kernel) -> int:
+    """Bars, of the timeframe that the feature counts, that one value looks at, its own included."""
+    return kernel.reach(spec.window, spec.parameters) + max(SERIES[name].reach for name in spec.inputs)
+
+
 def newest_version() -> str:
     """The last of the versions in features.yml: it holds every feature there is."""
     versions: list[str] = _document(_registry_text())["versions"]
@@ -205,7 +210,7 @@ def _spec_problems(spec: FeatureSpec, versions: Sequence[str], kernels: Mapping[
     if set(spec.parameters) != set(kernel.parameters):
         yield f"expected parameters {sorted(kernel.parameters)}, was {sorted(spec.parameters)}"
     elif not unknown:
-        reach = kernel.reach(spec.window, spec.parameters) + max(SERIES[name].reach for name in spec.inputs)
+        reach = reach_of(spec, kernel)
         needed = reach if spec.step_ms is None else _base_bars(reach, spec.step_ms)
         if spec.warm_up != needed:
             yield f"expected warm_up {needed}, was {spec.warm_up}"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from levibot_core.errors import DataQualityError, SchemaError
 from levibot_core.features.compute import compute_features
 from levibot_core.features.inputs import origins_of
-from levibot_core.features.registry import FeatureSpec, load_registry
+from levibot_core.features.registry import FeatureSet, FeatureSpec, load_registry
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TIMESTAMP
 
@@ -100,6 +100,18 @@ def test_every_feature_needs_exactly_its_declared_warm_up(
     if warm_up > 1:
         short = features(rows(market.candles, market, FARTHEST - warm_up + 2, FARTHEST), market.funding).tail(1)
         assert np.isnan(short[names].to_numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["bar_range_15m", "bar_range_1h", "bar_range_4h"])
+def test_a_higher_timeframe_alone_needs_no_more_than_its_own_warm_up(
+    market: Any, whole: pl.DataFrame, name: str
+) -> None:
+    spec = next(spec for spec in NEWEST.features if spec.name == name)
+    alone = FeatureSet("v2", (spec,))
+    for bar in range(FARTHEST - 47, FARTHEST + 1):
+        given_bars = rows(market.candles, market, bar - spec.warm_up + 1, bar)
+        found = rows(compute_features(given_bars, market.funding, alone, FIVE_MINUTES), market, bar, bar)
+        assert bits(found[[name]]) == bits(rows(whole, market, bar, bar)[[name]])
 
 
 @slowly
