@@ -13,8 +13,7 @@ from pathlib import Path
 from benchmarks.harness import Contestant, Outcome, compare
 from benchmarks.market import TIMEFRAME, Market, write_market
 from benchmarks.report import Claim, Figure, Report, parse_options, publish, run, times_better
-from levibot_core.features.registry import load_registry
-from levibot_pipelines.workspace import FEATURE_SET_VERSION
+from levibot_core.features.registry import load_registry, newest_version
 
 SPEED = "cells_per_second"
 INPUT_COLUMNS = 7
@@ -40,8 +39,8 @@ def main() -> None:
 
 def _contestants(market: Market) -> list[Contestant]:
     folder = {"folder": str(market.folder)}
-    ours = {**folder, "feature_set": FEATURE_SET_VERSION, "timeframe": TIMEFRAME.name}
-    features = len(load_registry(FEATURE_SET_VERSION).names)
+    ours = {**folder, "feature_set": newest_version(), "timeframe": TIMEFRAME.name}
+    features = len(load_registry(newest_version()).names)
     copied = {"rows": market.rows, "inputs": INPUT_COLUMNS, "outputs": features + KEY_COLUMNS}
     one, two = {"threads": 1}, {"threads": 2}
     return [

@@ -9,7 +9,7 @@ import sys
 from benchmarks.harness import Contestant, compare
 from benchmarks.market import SYMBOLS
 from benchmarks.report import Claim, Figure, Report, parse_options, publish, run
-from levibot_pipelines.workspace import FEATURE_SET_VERSION
+from levibot_core.features.registry import newest_version
 
 SHORT, LONG, QUICK_LONG = 10_000, 1_000_000, 100_000
 CALLS, QUICK_CALLS = 100, 20
@@ -22,7 +22,7 @@ def main() -> None:
     """Measure and publish."""
     options = parse_options(__doc__, runs=3)
     calls, long = (QUICK_CALLS, QUICK_LONG) if options.quick else (CALLS, LONG)
-    common = {"symbols": SYMBOLS, "feature_set": FEATURE_SET_VERSION, "calls": calls}
+    common = {"symbols": SYMBOLS, "feature_set": newest_version(), "calls": calls}
     lengths = {"short_history": SHORT, "long_history": long}
     outcomes = compare(
         [

@@ -11,7 +11,7 @@ from benchmarks.harness import Contestant, Outcome, compare
 from benchmarks.market import SYMBOLS
 from benchmarks.redis_server import redis_server
 from benchmarks.report import Claim, Figure, Report, parse_options, publish, run, times_better
-from levibot_pipelines.workspace import FEATURE_SET_VERSION
+from levibot_core.features.registry import newest_version
 
 FEAST_FEATURES = 50
 CALLS, QUICK_CALLS = 500, 50
@@ -37,7 +37,7 @@ def _contestants(folder: str, port: int, calls: int) -> list[Contestant]:
             common = {"folder": folder, "stored": SYMBOLS, "symbols": SYMBOLS[:count], "calls": calls}
             ours = {
                 "redis_url": f"redis://127.0.0.1:{port}/0" if on_redis else None,
-                "feature_set": FEATURE_SET_VERSION,
+                "feature_set": newest_version(),
             }
             feast = {"redis": f"127.0.0.1:{port},db=1" if on_redis else None, "features": FEAST_FEATURES}
             case = _case(backend, count)

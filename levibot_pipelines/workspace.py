@@ -25,8 +25,6 @@ from levibot_core.stores.paths import (
 from levibot_core.stores.snapshots import SnapshotStore
 from levibot_pipelines.registry import ModelRegistry
 
-FEATURE_SET_VERSION = "v2"
-
 
 @dataclass(frozen=True)
 class Workspace:

@@ -6,10 +6,10 @@ from typing import Annotated, Self
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from levibot_core.config import load_settings
 from levibot_core.features.registry import load_registry
 from levibot_core.validation.attack.suite import LeakOutcome, Outcome, SuiteResult, outcomes_count, run_suite
 from levibot_pipelines.cli.output import JsonOption, messages, print_json, print_table, results
-from levibot_pipelines.workspace import FEATURE_SET_VERSION
 
 Seed = Annotated[int, typer.Option(min=0, help="Chooses the simulated markets, the attacked instants and the noise.")]
 
@@ -17,7 +17,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Chooses the simulated markets, t
 def attack(as_json: JsonOption = False, seed: Seed = 7) -> None:
     """Plant leaks in a training pipeline: each must be caught, and nothing else raise an alarm."""
     with _Progress() as progress:
-        result = run_suite(load_registry(FEATURE_SET_VERSION), seed, progress.show)
+        result = run_suite(load_registry(load_settings().feature_set), seed, progress.show)
     if as_json:
         print_json(_as_json(result))
     else:

@@ -20,7 +20,7 @@ from levibot_pipelines.cli.attack import attack
 from levibot_pipelines.cli.explanation import explain_now, facts_of, record_of
 from levibot_pipelines.cli.output import JsonOption, messages, print_facts, print_json, print_table
 from levibot_pipelines.cli.parity import parity
-from levibot_pipelines.workspace import FEATURE_SET_VERSION, Workspace
+from levibot_pipelines.workspace import Workspace
 
 app = typer.Typer(help="What the features are, how they are watched, and training snapshots.", no_args_is_help=True)
 app.add_typer(snapshots.app, name="snapshots")
@@ -29,12 +29,14 @@ app.command("parity")(parity)
 app.command("attack")(attack)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of a feature.")]
-SetOption = Annotated[str, typer.Option("--set", help="Version of the feature set.")]
+SetOption = Annotated[
+    str, typer.Option("--set", help="Version of the feature set.", default_factory=lambda: load_settings().feature_set)
+]
 
 
 @app.command("list")
 def list_features(
-    version: SetOption = FEATURE_SET_VERSION,
+    version: SetOption,
     family: Annotated[str | None, typer.Option(help="Only features of this family, such as log_return.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,7 +59,7 @@ def list_features(
 
 
 @app.command("show")
-def show_feature(name: NameArgument, version: SetOption = FEATURE_SET_VERSION, as_json: JsonOption = False) -> None:
+def show_feature(name: NameArgument, version: SetOption, as_json: JsonOption = False) -> None:
     """Show one feature's definition."""
     definition = asdict(_feature(name, version))
     if as_json:
@@ -69,9 +71,9 @@ def show_feature(name: NameArgument, version: SetOption = FEATURE_SET_VERSION, a
 @app.command("explain")
 def explain_feature(
     name: NameArgument,
+    version: SetOption,
     symbol: Annotated[str | None, typer.Option(help="Trading pair; the first of LEVIBOT_SYMBOLS if left out.")] = None,
     at: Annotated[str | None, typer.Option(help="Instant (UTC), such as 2023-04-01T12:00; now if left out.")] = None,
-    version: SetOption = FEATURE_SET_VERSION,
     as_json: JsonOption = False,
 ) -> None:
     """Explain one feature: its formula, and its value in the lake with window, inputs and how unusual it is."""

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 from levibot_core.validation.attack import suite
 from levibot_core.validation.mutations.catalogue import MUTATIONS
 from levibot_core.validation.mutations.mutation import Mutation
-from levibot_pipelines.cli import attack as attack_command
 from levibot_pipelines.cli.features import app
 
 BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
@@ -22,7 +21,7 @@ def attack(monkeypatch: pytest.MonkeyPatch, mutations: Sequence[Mutation], *argu
     monkeypatch.setattr(suite, "MUTATIONS", mutations)
     monkeypatch.setattr(suite, "EDGES", (0.15,))
     monkeypatch.setattr(suite, "_CLEAN_SEEDS", 1)
-    monkeypatch.setattr(attack_command, "FEATURE_SET_VERSION", "v1")  # a sixth of the features
+    monkeypatch.setenv("LEVIBOT_FEATURE_SET", "v1")  # a sixth of the features
     answer = CliRunner().invoke(app, ["attack", "--seed", "3", *arguments])
     return answer.exit_code, answer.stdout
 
