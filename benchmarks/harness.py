@@ -5,6 +5,7 @@ and shown is `benchmarks.report`'s.
 """
 
 import json
+import mmap
 import os
 import statistics
 import subprocess
@@ -64,8 +65,14 @@ class Contestant:
         return PEERS / self.environment / "bin" / "python"
 
 
-def compare(contestants: Sequence[Contestant], runs: int) -> dict[str, Outcome]:
+def compare(contestants: Sequence[Contestant], runs: int, result_bytes: int = 0) -> dict[str, Outcome]:
     """Run the contestants in turn, `runs` times, after one round that is not counted.
+
+    Args:
+        contestants: Who is compared.
+        runs: Rounds that count.
+        result_bytes: As much memory is touched and released before every run. Many virtual machines hand out memory on
+            first touch, at a cost that would exceed the one of computing what is written to it.
 
     Returns:
         Per contestant `seconds` and `cpu_seconds` (`minimum`, `median`, `runs`), `fastest_s`, `least_user_s` and
@@ -89,10 +96,22 @@ def compare(contestants: Sequence[Contestant], runs: int) -> dict[str, Outcome]:
             for contestant in contestants:
                 if contestant.name in measured and contestant.name not in outcomes:
                     with _failures_of(contestant, outcomes):
+                        _touch(result_bytes)
                         measured[contestant.name].run()
         for name, process in measured.items():
             outcomes.setdefault(name, process.outcome())
     return {contestant.name: outcomes[contestant.name] for contestant in contestants}
+
+
+def _touch(size: int) -> None:
+    if not size:
+        return
+    # In this process, not in the measured one, whose peak memory is reported.
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            # What is released is then found again by those who ask for large pages, as numpy does.
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        memory[:: mmap.PAGESIZE] = bytes(-(-size // mmap.PAGESIZE))
 
 
 @contextmanager

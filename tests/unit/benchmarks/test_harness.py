@@ -11,7 +11,7 @@ COPY = Contestant("copy", "benchmarks.peers.copy_once", ARGUMENTS)
 
 
 def test_a_contestant_is_measured_as_often_as_asked_and_tells_of_itself() -> None:
-    outcome = compare([COPY], runs=3)["copy"]
+    outcome = compare([COPY], runs=3, result_bytes=10_000)["copy"]
     assert len(outcome["seconds"]["runs"]) == len(outcome["cpu_seconds"]["runs"]) == 3
     assert outcome["fastest_s"] == outcome["seconds"]["minimum"] <= outcome["seconds"]["median"]
     assert outcome["peak_memory_mb"] > 0
