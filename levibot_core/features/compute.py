@@ -112,7 +112,8 @@ def _features_of(bars: Bars, feature_set: FeatureSet, kernels: Mapping[str, Kern
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for begin, end in pairwise(edges):
             target = values[:, places[begin] : places[end]]
-            _fill(BarsChunk(bars, begin, end), exists[begin:end], feature_set.features, kernels, target)
+            kept = None if exists[begin:end].all() else exists[begin:end]
+            _fill(BarsChunk(bars, begin, end), kept, feature_set.features, kernels, target)
     # Markets one after the other, as `_keep` writes them.
     markets, rows = np.nonzero(exists.T)
     opens = pl.Series(bars.open_ms[rows])
@@ -128,43 +129,52 @@ def _features_of(bars: Bars, feature_set: FeatureSet, kernels: Mapping[str, Kern
 
 def _fill(
     chunk: BarsChunk,
-    kept: BoolArray,
+    kept: BoolArray | None,
     features: Sequence[FeatureSpec],
     kernels: Mapping[str, Kernel],
     values: FloatArray,
 ) -> None:
-    """Compute the features of the chunk's rows that are `kept` into `values`, shape (features, kept rows)."""
-    longer: dict[int, BarsChunk] = {}
+    """Compute the features of the chunk's rows that are kept, None is all, into `values`, shape (features, kept)."""
+    longer: dict[int, tuple[BarsChunk, IntArray]] = {}
     for feature, target in zip(features, values, strict=True):
         kernel = kernels[feature.family]
         if feature.step_ms is None:
+            computed = _values(chunk, feature, kernel)
             whole = chunk.bars.whole_bars(origins_of(feature.inputs))[chunk.begin : chunk.end]
-            _keep(_values(chunk, feature, kernel), whole, reach_of(feature, kernel), kept, target)
-            continue
-        higher = chunk.bars.at(feature.step_ms)
-        newest = higher.newest_closed[chunk.begin : chunk.end]
-        if feature.step_ms not in longer:
-            longer[feature.step_ms] = BarsChunk(higher.bars, int(newest[0]), int(newest[-1]) + 1)
-        held = _values(longer[feature.step_ms], feature, kernel)[newest - newest[0]]
-        _keep(held, higher.whole_bars[chunk.begin : chunk.end], reach_of(feature, kernel), kept, target)
+        else:
+            higher = chunk.bars.at(feature.step_ms)
+            if feature.step_ms not in longer:
+                newest = higher.newest_closed[chunk.begin : chunk.end]
+                first, last = int(newest[0]), int(newest[-1])
+                longer[feature.step_ms] = BarsChunk(higher.bars, first, last + 1), newest - first
+            longer_chunk, places = longer[feature.step_ms]
+            computed = _values(longer_chunk, feature, kernel).take(places, axis=0)
+            whole = higher.whole_bars[chunk.begin : chunk.end]
+        _keep(computed, whole, reach_of(feature, kernel), kept, target)
 
 
 def _values(chunk: BarsChunk, feature: FeatureSpec, kernel: Kernel) -> FloatArray:
-    return kernel.compute([chunk.series(name) for name in feature.inputs], feature.window, feature.parameters)
+    values = kernel.compute([chunk.series(name) for name in feature.inputs], feature.window, feature.parameters)
+    expected = (chunk.end - chunk.begin, len(chunk.bars.symbols))
+    if values.shape != expected:  # compiled code does not look where an array ends
+        raise ValueError(f"Expected kernel {feature.family!r} to give shape {expected}, was {values.shape}.")
+    return values
+
+
+def _keep(computed: FloatArray, whole: FloatArray, reach: float, kept: BoolArray | None, target: FloatArray) -> None:
+    """Of the rows that are kept, the value where its window is whole and the value finite, else NaN.
+
+    Shapes (rows, k), but for the target: the kept rows of one market after those of the other. None keeps all rows.
+    """
+    if kept is not None:
+        computed, whole = computed.T[kept.T], whole.T[kept.T]
+    _keep_whole(computed.T.ravel(), whole.T.ravel(), reach, target)
 
 
 @njit(cache=True, nogil=True)
-def _keep(computed: FloatArray, whole: FloatArray, reach: float, kept: BoolArray, target: FloatArray) -> None:
-    """Of the rows that are kept, the value where its window is whole and the value finite, else NaN.
-
-    Shapes (rows, k), but for the target: the kept rows of one market after those of the other. Every NaN has the same
-    bit pattern.
-    """
-    place = 0
-    for market in range(computed.shape[1]):
-        for row in range(computed.shape[0]):
-            if kept[row, market]:
-                value = computed[row, market]
-                # A number minus itself is 0, except for an infinity and a NaN.
-                target[place] = value if whole[row, market] >= reach and value - value == 0.0 else np.nan
-                place += 1
+def _keep_whole(computed: FloatArray, whole: FloatArray, reach: float, target: FloatArray) -> None:
+    """Shapes (n,). Every NaN gets the same bit pattern."""
+    for row in range(target.size):
+        value = computed[row]
+        # A number minus itself is 0, except for an infinity and a NaN.
+        target[row] = value if whole[row] >= reach and value - value == 0.0 else np.nan

@@ -9,7 +9,7 @@ computed from these series is in `kernels`; which rows come out, in `compute`; w
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ from levibot_core.market.timeframe import Timeframe
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Origin = Literal["own", "leader", "clock", "funding", "fear_greed"]
+
+_Number = TypeVar("_Number", np.float64, np.int64)
 
 NEVER_KNOWN = np.iinfo(np.int64).max
 """Stands in `known_from` where there is no bar."""
@@ -295,10 +297,11 @@ def assemble(
     if last < first:
         return
     grid = np.arange(first - lead_in * step, last + 1, step, dtype=np.int64)
-    by_symbol = {symbol: rows for (symbol,), rows in candles.partition_by("symbol", as_dict=True).items()}
+    needed = candles.select(_CANDLE_COLUMNS)
+    by_symbol = {symbol: rows for (symbol,), rows in needed.partition_by("symbol", as_dict=True).items()}
     settled = {symbol: rows for (symbol,), rows in funding.partition_by("symbol", as_dict=True).items()}
     decision_ms = grid + step
-    leading, leader_known_from = _on_grid(by_symbol.get(leader, candles.clear()), grid, step)
+    leading, leader_known_from = _on_grid(by_symbol.get(leader, needed.clear()), grid, step)
     shared = {
         "open_time": grid.astype(np.float64),
         "leader_close": leading["close"],
@@ -323,12 +326,17 @@ def _side_by_side(
     leader_known_from: IntArray,
 ) -> Bars:
     symbols, raws, own_known_from = zip(*markets, strict=True)
-    raw = {name: np.stack([series[name] for series in raws], axis=1) for name in raws[0]}
+    raw = {name: _columns([series[name] for series in raws]) for name in raws[0]}
     known_from: dict[Origin, IntArray] = {
-        "own": np.stack(own_known_from, axis=1),
-        "leader": np.stack([leader_known_from] * len(symbols), axis=1),
+        "own": _columns(own_known_from),
+        "leader": _columns([leader_known_from] * len(symbols)),
     }
     return Bars(symbols, grid, step_ms, raw, known_from)
+
+
+def _columns(markets: Sequence[npt.NDArray[_Number]]) -> npt.NDArray[_Number]:
+    """Arrays (n,) side by side, (n, k); one alone is not copied."""
+    return markets[0][:, np.newaxis] if len(markets) == 1 else np.stack(markets, axis=1)
 
 
 def _check(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> None:

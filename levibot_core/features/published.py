@@ -89,7 +89,9 @@ def _as_known(
     events = rows.sort(order).select(
         pl.col("known_at").dt.epoch("ms"), pl.col("ts").dt.epoch("ms"), pl.col(column).cast(pl.Float64)
     )
-    # One row per state of knowledge: before the first publication, and after each.
+    held = np.searchsorted(events["known_at"].to_numpy(), decision_ms, side="right")
+    first_held = int(held.min())
+    # One column per state of knowledge: before the first publication, and after each; those that no row sees stay empty.
     states = np.full((2, count, events.height + 1), np.nan)
     known: list[int] = []
     value_of: dict[int, float] = {}
@@ -97,7 +99,8 @@ def _as_known(
         if ts not in value_of:
             insort(known, ts)
         value_of[ts] = value
+        if number < first_held:
+            continue
         for place, state in enumerate(newest(known, value_of)):
             states[:, place, number] = state
-    held = np.searchsorted(events["known_at"].to_numpy(), decision_ms, side="right")
     return states[0][:, held], states[1][:, held]

@@ -113,6 +113,7 @@ def test_new_candles_ask_for_their_features_once_their_checks_passed(
     before = dg.evaluate_automation_conditions(definitions, instance)
     assert before.get_num_requested(features) == 0
 
+    instance.report_runless_asset_event(dg.AssetMaterialization(["ingestion", "fear_greed"]))
     for name in ("candles", "funding_rates"):
         instance.report_runless_asset_event(dg.AssetMaterialization(["ingestion", name], partition=partition))
     unchecked = dg.evaluate_automation_conditions(definitions, instance, cursor=before.cursor)
