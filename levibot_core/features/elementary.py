@@ -79,7 +79,8 @@ def elapsed_share(time_ms: FloatArray, period_ms: int) -> FloatArray:
     """Share of the period that has passed. Shape kept, 0 up to 1. Arguments as for `cycle`."""
     elapsed = time_ms - _FIRST_MONDAY_MS
     # Whole numbers below 2^53 all through, so exact, and many times faster than a modulus of doubles.
-    return (elapsed - np.floor(elapsed / period_ms) * period_ms) / period_ms
+    share: FloatArray = (elapsed - np.floor(elapsed / period_ms) * period_ms) / period_ms
+    return share
 
 
 @cache

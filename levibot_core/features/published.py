@@ -91,7 +91,7 @@ def _as_known(
     )
     held = np.searchsorted(events["known_at"].to_numpy(), decision_ms, side="right")
     first_held = int(held.min())
-    # One column per state of knowledge: before the first publication, and after each; those that no row sees stay empty.
+    # One column per state of knowledge: before the first publication, and after each. Those no row sees stay empty.
     states = np.full((2, count, events.height + 1), np.nan)
     known: list[int] = []
     value_of: dict[int, float] = {}
