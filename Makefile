@@ -32,7 +32,7 @@ up: setup ## Start the Dagster UI (:3000), the MLflow UI (:5000) and the API (:8
 	@$(LEVIBOT) up
 
 test: setup ## Run all tests with coverage
-	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 check: setup ## Lint, types, import rules, and whether the data dictionary is up to date
 	@$(VENV_PYTHON) -m ruff check .

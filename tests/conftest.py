@@ -22,6 +22,8 @@ from levibot_core.stores.paths import Home
 
 _EXPENSIVE_FIXTURES = frozenset({"migrated_registry", "registry_home", "redis_server", "start_redis"})
 
+_LONGEST_FILE = "test_lifecycle.py"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a unit test that asks for an expensive fixture: it would slow the tier that people run all day."""
@@ -31,6 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(
                 f"{item.nodeid} is in tests/unit but uses {', '.join(sorted(expensive))}. Move it to tests/integration."
             )
+    # A file is one worker's work: the longest begins first, or one worker ends minutes after the other.
+    items.sort(key=lambda item: item.path.name != _LONGEST_FILE)
 
 
 @pytest.fixture(autouse=True)
