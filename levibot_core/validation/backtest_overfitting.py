@@ -97,9 +97,11 @@ def _ratios(matrix: FloatArray, inside: FloatArray, blocks: int) -> FloatArray:
     centred = scaled - middle[:, np.newaxis]
     away = (inside @ np.add.reduceat(centred, begins[:-1], axis=1).T) / periods
     variance = (inside @ np.add.reduceat(centred**2, begins[:-1], axis=1).T) / periods - away**2
-    return np.divide(
-        away + middle, np.sqrt(np.maximum(variance, _FLAT)), out=np.zeros_like(away), where=variance > _FLAT
-    )
+    deviation = np.sqrt(np.maximum(variance, _FLAT))
+    ratios = np.zeros_like(away)
+    np.divide(away + middle, deviation, out=ratios, where=variance > _FLAT)
+    rounded: FloatArray = np.round(ratios, _DECIMALS)
+    return rounded
 
 
 def _estimate(seen: FloatArray, unseen: FloatArray, periods: int) -> OverfittingEstimate:

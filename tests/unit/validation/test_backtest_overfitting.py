@@ -68,6 +68,15 @@ def test_luck_is_overfitted_half_the_time_and_skill_is_not() -> None:
     assert (found.trials, found.periods, found.loss_probability) == (40, 365, 0.0)
 
 
+def test_trials_that_made_the_same_trade_share_their_rank() -> None:
+    # One trade each: in a half that has it the ratio is the same for all, whatever it earned.
+    matrix = np.zeros((3, 16))
+    matrix[[0, 1, 2], [0, 1, 1]] = 0.01, 50.3, 7.7e-5
+    found = probability_of_overfitting(matrix, blocks=2)
+    assert found is not None
+    assert found.logits.tolist() == [0.0, 0.0]
+
+
 def test_trials_that_did_not_trade_are_left_out() -> None:
     matrix = np.random.default_rng(0).normal(size=(3, 40))
     flat = np.zeros((5, 40))
