@@ -15,7 +15,7 @@ from levibot_core.models.ensemble import EnsembleRecipe
 from levibot_core.models.metrics import PairedDifference, log_losses, paired_log_loss_difference
 from levibot_core.validation.deflated_sharpe import ReturnShape
 
-RIDGE = 10.0
+RIDGE = 1.0
 """Trust in equal weights: as that of a prior with a standard deviation of 1 / sqrt(RIDGE) around them."""
 
 

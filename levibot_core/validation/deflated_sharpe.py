@@ -77,7 +77,7 @@ class DeflatedSharpe:
         expected_maximum: That ratio.
         trials: Trials with a return, flat ones included.
         effective_trials: How many of them are different.
-        trial_variance: Variance of the ratios over the different trials.
+        trial_variance: Variance of the different trials' ratios, brought to the number of periods of the chosen one.
         minimum_periods: Periods needed for a `probabilistic` of 0.95; infinite for a ratio of 0 or below.
     """
 
@@ -97,7 +97,7 @@ def deflate(chosen: FloatArray, trials: FloatArray) -> DeflatedSharpe | None:
     Args:
         chosen: Returns of the chosen policy per period, (periods,).
         trials: Returns of every trial, the chosen one among them, (trials, any number of periods); NaN where a trial
-            has none. The periods need not be those of `chosen`, but must be as long.
+            has none. The periods need not be those of `chosen`, but must be as long, a day say.
 
     Returns:
         None if the chosen policy is flat: there is nothing to deflate.
@@ -110,7 +110,9 @@ def deflate(chosen: FloatArray, trials: FloatArray) -> DeflatedSharpe | None:
     if observed is None:
         return None
     different = different_trials(matrix)
-    ratios = [shape.sharpe for shape in map(ReturnShape.of, matrix[different]) if shape is not None]
+    shapes = [shape for shape in map(ReturnShape.of, matrix[different]) if shape is not None]
+    # Ratios without skill spread as 1 / sqrt(periods - 1): those of longer trials would make the best look rarer.
+    ratios = [shape.sharpe * math.sqrt((shape.periods - 1) / (observed.periods - 1)) for shape in shapes]
     variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
     expected = expected_maximum_sharpe(variance, different.size)
     return DeflatedSharpe(
