@@ -17,7 +17,7 @@ from levibot_core.errors import DataQualityError
 
 FloatArray = npt.NDArray[np.float64]
 
-SAME_TRIAL_CORRELATION = 0.95
+SAME_TRIAL_CORRELATION = 0.99
 _FEWEST_COMMON_PERIODS = 20
 # Rounding leaves a deviation of 1e-19 where nothing varied.
 _FLAT = 1e-15

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from levibot_core.errors import ConfigurationError, DataQualityError
-from levibot_core.validation.purged import CombinatorialPurgedCV, Fold, IntArray, PurgedWalkForward
+from levibot_core.validation.purged import CombinatorialPurgedCV, Fold, IntArray, PurgedSplitter, PurgedWalkForward
 
 BAR_MS = 300_000
 DAY_MS = 86_400_000
@@ -96,7 +96,7 @@ _plans = st.builds(
 )
 
 
-def folds_of(plan: CombinatorialPurgedCV | PurgedWalkForward, rows: Rows) -> list[Fold]:
+def folds_of(plan: PurgedSplitter, rows: Rows) -> list[Fold]:
     try:
         return list(plan.split(*rows))
     except DataQualityError:
