@@ -33,12 +33,10 @@ class Options:
     quick: bool
 
 
-def parse_options(description: str, runs: int) -> Options:
+def parse_options(description: str, runs: int, runs_are: str = "counted rounds; one more comes first") -> Options:
     """Read the command line; `description` is the script's docstring, `runs` the default number of counted rounds."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument(
-        "--runs", type=int, default=runs, help="counted rounds; one more comes first (default: %(default)s)"
-    )
+    parser.add_argument("--runs", type=int, default=runs, help=f"{runs_are} (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="small inputs, to see that it works; nothing is kept")
     given = parser.parse_args()
     if given.runs < 1:
