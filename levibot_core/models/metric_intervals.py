@@ -42,7 +42,7 @@ def metric_intervals(
     by the triangle inequality the true error is not below it, and for a calibrated forecast it reaches 0.
 
     `ece_debiased` is `ece_equal_count` less its bias, the mean of the resampled errors less the error, and not below 0:
-    the debiasing of A. Kumar, P. Liang, T. Ma, "Verified uncertainty calibration" (2019), section 5, with resampled
+    the debiasing of A. Kumar, P. Liang, T. Ma, "Verified uncertainty calibration" (2019), with resampled
     instead of normal gaps, as rows are not independent. Its interval is that of `ece_equal_count`.
 
     Args:
@@ -118,7 +118,8 @@ def _resampled_auc(p: np.ndarray, y: np.ndarray, bootstrap: BlockBootstrap) -> n
     """The Mann-Whitney statistic of every draw, (resamples,); ties count half, a draw of one class only is 0.5."""
     order = np.argsort(p, kind="stable")
     rises, falls = order[y[order] == 1], order[y[order] != 1]
-    below, not_above = (np.searchsorted(p[falls], p[rises], side=side) for side in ("left", "right"))
+    below = np.searchsorted(p[falls], p[rises], side="left")
+    not_above = np.searchsorted(p[falls], p[rises], side="right")
     found = []
     for weights in bootstrap.time_weights():
         up = weights[:, bootstrap.places[rises]]

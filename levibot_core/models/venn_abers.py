@@ -1,7 +1,7 @@
 """Inductive Venn-Abers calibration: two probabilities per score that bracket the truth, and the one that is served.
 
 After V. Vovk, I. Petej, V. Fedorova, "Large-scale probabilistic predictors with and without guarantees of validity"
-(2015), sections 2 to 4. Isotonic regression is fitted on the calibration rows and the row to forecast twice, once with
+(2015), sections 2 and 4. Isotonic regression is fitted on the calibration rows and the row to forecast twice, once with
 each label it may have; its fits at that row are p0 <= p1, and one of them is calibrated in the long run. Both depend on
 the score alone, so they are worked out once per score of the calibration rows. numpy alone is needed here.
 """
@@ -100,7 +100,7 @@ def fit_venn_abers(scores: np.ndarray, labels: np.ndarray) -> VennAbersCalibrato
 
 
 def _fits_of_one_more_rise(rows: np.ndarray, rises: np.ndarray) -> np.ndarray:
-    """Per level, the isotonic fit there when one more row of that level is a rise. O(levels); section 3 of the paper.
+    """Per level, the isotonic fit there when one more row of that level is a rise. O(levels).
 
     Isotonic regression is the slope of the greatest convex minorant of the points (rows so far, rises so far). One more
     rise at level i moves every point before it by (-1, -1), if the points from i on stay where they are. So i runs
