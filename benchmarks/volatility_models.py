@@ -87,11 +87,11 @@ def main() -> None:
                 for case, share in ((case, ours[case]["coverage"]["test"]["coverage"]) for case in found)
             ],
             figures=[
-                Figure("qlike", "variance"),
-                Figure("log_rmse", "log"),
+                Figure("qlike", "1"),
+                Figure("log_rmse", "1"),
                 Figure("log_correlation", "1"),
-                Figure("difference_percent", "of ours, %"),
-                Figure("difference_upper_95_percent", "of ours, %"),
+                Figure("difference_percent", "%"),
+                Figure("difference_upper_95_percent", "%"),
                 Figure("seconds", "s"),
             ],
         ),
@@ -184,7 +184,8 @@ def scores(realized: np.ndarray, forecast: np.ndarray) -> Outcome:
 
 def coverage(split: SplitResult, trained: HeadRun) -> dict[str, Any]:
     """Coverage of the online interval on the calibration and test part, and of the one that the bundle would keep."""
-    conformal, found = AdaptiveConformal(), {}
+    conformal = AdaptiveConformal()
+    found: dict[str, Any] = {}
     for part in ("calibration", "test"):
         rows = split.parts[part]
         known_at_ms, label_end_ms = (rows[name].dt.epoch("ms").to_numpy() for name in ("known_at", "label_end"))
