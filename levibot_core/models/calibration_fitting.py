@@ -4,6 +4,7 @@ What a calibrator is, and how it is applied, is in `levibot_core.models.calibrat
 in `.venn_abers`.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from levibot_core.models.venn_abers import fit_venn_abers
 
 CROSS_FITTING_BLOCKS = 5
 
+_T_95_PERCENT = 2.776  # Student's t, two-sided, with one degree of freedom less than there are blocks.
 _PSEUDO_ROWS = 2.0
 
 
@@ -79,7 +81,7 @@ def fit_calibrator(
         times.append(known_at_ms[block])
         for calibrator in (
             IdentityCalibrator(),
-            *_fit_all(scores[fit_on], labels[fit_on], known_at_ms[fit_on], overlap),
+            *_fit_all(scores[fit_on], labels[fit_on], known_at_ms[fit_on]),
         ):
             losses[calibrator.method].append(log_losses(calibrator.apply(scores[block]), labels[block]))
     if not times:
@@ -98,7 +100,7 @@ def fit_calibrator(
 
     best = min((method for method in means if method not in ("none", "platt")), key=lambda method: means[method])
     chosen = best if is_better(best) else "platt"
-    fitted = {calibrator.method: calibrator for calibrator in _fit_all(scores, labels, known_at_ms, overlap)}
+    fitted = {calibrator.method: calibrator for calibrator in _fit_all(scores, labels, known_at_ms)}
     return CalibrationChoice(fitted[chosen], means)
 
 
@@ -127,9 +129,9 @@ def purged_blocks(
             yield np.flatnonzero(apart), np.flatnonzero(within)
 
 
-def _fit_all(scores: np.ndarray, labels: np.ndarray, known_at_ms: np.ndarray, overlap: int) -> tuple[Calibrator, ...]:
+def _fit_all(scores: np.ndarray, labels: np.ndarray, known_at_ms: np.ndarray) -> tuple[Calibrator, ...]:
     return (
-        shrink_platt(fit_platt(scores, labels), scores, labels, known_at_ms, overlap),
+        shrink_platt(fit_platt(scores, labels), scores, labels, known_at_ms),
         fit_isotonic(scores, labels),
         fit_venn_abers(scores, labels),
     )
@@ -178,42 +180,59 @@ def fit_platt(scores: np.ndarray, labels: np.ndarray) -> PlattCalibrator:
 
 
 def shrink_platt(
-    fitted: PlattCalibrator, scores: np.ndarray, labels: np.ndarray, known_at_ms: np.ndarray, overlap: int
+    fitted: PlattCalibrator, scores: np.ndarray, labels: np.ndarray, known_at_ms: np.ndarray
 ) -> PlattCalibrator:
-    """Keep of a Platt fit what the rows are evidence for: noise is not served as a slope or as a base rate.
+    """Keep of a Platt fit what the rows are evidence for; where they are none, the scores stay as they are.
 
-    Rows of one time and overlapping labels say much the same, so that many rows may be few observations, and a plain
-    fit is then worse than no fit. The curve is written as a level (the log-odds at the mean logit of the scores) and a
-    slope per standard deviation of the logit. What the level adds to the mean logit, and the slope, are each multiplied
-    by max(0, 1 - s^2 / e^2), with e the estimate and s its standard error: the nonnegative garrote of L. Breiman,
-    "Better subset regression using the nonnegative garrote" (1995), at one standard error. Standard errors are robust
-    ones (H. White, "Maximum likelihood estimation of misspecified models", 1982) as `mean_with_interval` takes them.
+    Rows of one time and overlapping labels say much the same, and a few weeks of a market have a trend that does not
+    last: fitted plainly, its share of rises would be served as a base rate, and noise as a slope. The curve is written
+    as a level (the log-odds at the mean logit of the scores) and a slope, and what each departs by from that of the
+    scores is multiplied by max(0, 1 - (t s / e)^2), e being the departure, s its standard error and t the 97.5 % point
+    of Student's t: L. Breiman, "Better subset regression using the nonnegative garrote" (1995), at the limit of
+    significance. s is taken from how much five successive stretches of time differ, whatever the
+    dependence within them: R. Ibragimov, U. Müller, "t-statistic based correlation and heterogeneity robust inference"
+    (2010).
+
+    A model that ranks well but exaggerates, or ranks wrongly, has scores that are far apart, so that its slope is
+    known well and is corrected; scores that are close together cannot do much harm.
 
     Args:
         fitted: The fit on these rows.
         scores: Raw scores, (n,).
         labels: Labels, (n,).
         known_at_ms: Decision times, (n,).
-        overlap: Decision times that a label reaches over.
     """
     logits, probabilities = logit(scores), fitted.apply(scores)
-    center, spread = float(logits.mean()), float(logits.std())
-    information = probabilities * (1.0 - probabilities)
-    residuals = labels - probabilities
+    center = float(logits.mean())
+    residuals, information = labels - probabilities, probabilities * (1.0 - probabilities)
+    blocks = _block_of(known_at_ms)
 
-    def kept(estimate: float, direction: np.ndarray) -> float:
-        if estimate == 0.0 or np.unique(known_at_ms).size < 2:
+    def kept(departure: float, direction: np.ndarray) -> float:
+        error = _standard_error_over_blocks(residuals * direction, blocks) / float(np.mean(information * direction**2))
+        if departure == 0.0 or not math.isfinite(error):
             return 0.0
-        gradient = mean_with_interval(residuals * direction, known_at_ms, BANDWIDTH_PER_OVERLAP * overlap)
-        error = gradient.standard_error / float(np.mean(information * direction**2))
-        return estimate * max(0.0, 1.0 - (error / estimate) ** 2)
+        return departure * max(0.0, 1.0 - (_T_95_PERCENT * error / departure) ** 2)
 
-    beyond_center = fitted.intercept + fitted.slope * center - center
-    level = center + kept(beyond_center, np.ones(logits.size))
-    if spread < 1e-12:
+    level = center + kept(fitted.intercept + fitted.slope * center - center, np.ones(logits.size))
+    if float(logits.std()) < 1e-12:
         return PlattCalibrator(0.0, level)
-    slope = kept(fitted.slope * spread, (logits - center) / spread) / spread
+    slope = max(0.0, 1.0 + kept(fitted.slope - 1.0, logits - center))
     return PlattCalibrator(slope, level - slope * center)
+
+
+def _block_of(known_at_ms: np.ndarray) -> np.ndarray:
+    """Which of the successive stretches of time each row belongs to, (n,)."""
+    times, places = np.unique(known_at_ms, return_inverse=True)
+    return np.asarray(places * CROSS_FITTING_BLOCKS // times.size)
+
+
+def _standard_error_over_blocks(values: np.ndarray, blocks: np.ndarray) -> float:
+    """Standard error of the mean of values, from the means of their blocks; infinite where a block has no rows."""
+    counts = np.bincount(blocks, minlength=CROSS_FITTING_BLOCKS)
+    if not counts.all():
+        return math.inf
+    means = np.bincount(blocks, weights=values, minlength=CROSS_FITTING_BLOCKS) / counts
+    return float(means.std(ddof=1) / math.sqrt(CROSS_FITTING_BLOCKS))
 
 
 def fit_isotonic(scores: np.ndarray, labels: np.ndarray) -> IsotonicCalibrator:

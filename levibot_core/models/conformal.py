@@ -55,10 +55,12 @@ class ReturnInterval:
             volatility: Volatility forecast over the horizon, a fraction, (n,).
 
         Returns:
-            Two float64 (n,), fractions above -1: exp(-quantile * volatility) - 1 and exp(quantile * volatility) - 1.
+            Two float64 (n,), fractions not below -1: exp(-quantile * volatility) - 1 and exp(quantile * volatility) -
+            1, which is infinite where it is beyond all numbers.
         """
         reach = self.quantile * np.asarray(volatility, dtype=np.float64)
-        return np.asarray(np.expm1(-reach)), np.asarray(np.expm1(reach))
+        with np.errstate(over="ignore"):
+            return np.asarray(np.expm1(-reach)), np.asarray(np.expm1(reach))
 
 
 def interval_text(interval: ReturnInterval) -> str:
