@@ -27,7 +27,7 @@ from levibot_core.models.block_bootstrap import BlockBootstrap
 from levibot_core.models.conformal import AdaptiveConformal, conformity_scores
 from levibot_core.models.conformal_coverage import coverage_report
 from levibot_core.models.design import design_matrix
-from levibot_core.models.volatility_baselines import DiurnalPattern, HarModel, ewma_volatility, qlike
+from levibot_core.models.volatility_baselines import DiurnalPattern, HarModel, bar_returns, ewma_volatility, qlike
 from levibot_core.models.volatility_fitting import MAX_ROUNDS, train_volatility
 from levibot_core.validation.split import SplitResult, chronological_split
 
@@ -227,9 +227,8 @@ def baselines(
 
 def baselines_of(bars: pl.DataFrame, until_ms: int, horizon: int) -> dict[str, Callable[[], np.ndarray]]:
     """What makes each baseline's forecasts of one symbol; `realized_volatility` is null where nothing may be fitted."""
-    opens, closes = bars["ts"].dt.epoch("ms").to_numpy(), bars["close"].to_numpy()
-    returns = np.append(np.nan, np.diff(np.log(closes)))
-    returns[np.flatnonzero(np.diff(opens) != TIMEFRAME.milliseconds) + 1] = np.nan
+    opens = bars["ts"].dt.epoch("ms").to_numpy()
+    returns = bar_returns(opens, bars["close"].to_numpy(), TIMEFRAME.milliseconds)
     realized = bars["realized_volatility"].fill_null(np.nan).to_numpy()
     place = (opens % MILLISECONDS_PER_DAY) // TIMEFRAME.milliseconds
     past = opens + TIMEFRAME.milliseconds <= until_ms

@@ -37,6 +37,19 @@ def qlike(realized: np.ndarray, forecast: np.ndarray) -> np.ndarray:
     return np.asarray(ratio - np.log(ratio) - 1.0)
 
 
+def bar_returns(open_ms: np.ndarray, closes: np.ndarray, step_ms: int) -> np.ndarray:
+    """Log return of each bar over the one before, (n,); NaN for the first bar and after a missing one.
+
+    Args:
+        open_ms: Open times of one symbol's bars, UTC milliseconds, rising, (n,).
+        closes: Their closes, (n,).
+        step_ms: Length of a bar.
+    """
+    returns = np.append(np.nan, np.diff(np.log(closes)))
+    returns[1:][np.diff(open_ms) != step_ms] = np.nan
+    return returns
+
+
 def trailing_volatility(returns: np.ndarray, bars: int) -> np.ndarray:
     """Root mean square of the last `bars` returns at each bar, (n,); NaN where one of them is missing or all are 0."""
     found = np.full(returns.size, np.nan)
