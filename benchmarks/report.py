@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.harness import ROOT, BenchmarkError, Outcome
@@ -160,7 +161,8 @@ def _show(payload: Outcome) -> None:
         (f"{payload['name']}: {payload['about']}", figure_rows(payload)),
         (None, claim_rows(payload)),
     ):
-        table = Table(*header, title=title, title_justify="left", title_style="bold")
+        # A unit in brackets would be taken for markup.
+        table = Table(*map(escape, header), title=title, title_justify="left", title_style="bold")
         for row in rows:
             table.add_row(*row)
         console.print(table)

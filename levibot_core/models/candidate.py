@@ -18,7 +18,7 @@ from levibot_core.errors import BundleError
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.calibration import CalibrationMethod
-from levibot_core.models.calibration_fitting import fit_calibrator
+from levibot_core.models.calibration_fitting import fit_calibrator_of
 from levibot_core.models.design import design_matrix, label_vector
 from levibot_core.models.lightgbm_model import LabelledMatrix, gain_importance
 from levibot_core.models.metrics import ReliabilityCurve, classification_metrics, log_losses, reliability_curve
@@ -116,7 +116,7 @@ class CalibrationReport(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: CalibrationMethod
-    validation_loss: dict[CalibrationMethod, float] = Field(description="Per method; `none` is the raw score")
+    validation_loss: dict[CalibrationMethod, float] = Field(description="Cross-fitted, per method; `none` is raw")
     metrics: dict[str, dict[str, float]] = Field(description="Part to score name to score, calibrated")
     base_rate: float = Field(description="Laplace's base rate of the train part")
     base_rate_log_loss: dict[str, float] = Field(description="Part to the log loss of always saying `base_rate`")
@@ -193,7 +193,7 @@ def train_candidate(
 
 
 def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedCandidate:
-    """Calibrate on the calibration part, choose the method on the validation part, score on all but the train part.
+    """Choose and fit a calibrator on the calibration part, and score on all but the train part.
 
     Raises:
         DataQualityError: a part has no rows, or rows of one class only.
@@ -207,7 +207,7 @@ def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedC
         for part in SCORED_PARTS
     }
     labels = {part: label_vector(rows, part) for part, rows in split.parts.items()}
-    choice = fit_calibrator(raw["calibration"], labels["calibration"], raw["validation"], labels["validation"])
+    choice = fit_calibrator_of(split.calibration, raw["calibration"], labels["calibration"])
     bundle = ModelBundle.build(identity, LIGHTGBM, candidate.booster_text, choice.calibrator)
     probabilities = {part: bundle.calibrate(scores) for part, scores in raw.items()}
     base_rate = fit_base_rate(labels["train"])

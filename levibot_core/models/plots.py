@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from matplotlib.ticker import MaxNLocator
 
+from levibot_core.models.metric_intervals import ReliabilityBand
 from levibot_core.models.metrics import ReliabilityCurve
 from levibot_core.models.plot_style import ACCENT, BAD, INK, MUTED, PRIMARY, add_legend, dress, new_figure, png_bytes
 
@@ -13,7 +14,13 @@ _HISTOGRAM_BINS = 40
 _NARROWEST_RANGE = 0.02
 
 
-def reliability_png(curve: ReliabilityCurve, probabilities: np.ndarray, base_rate: float, title: str) -> bytes:
+def reliability_png(
+    curve: ReliabilityCurve,
+    probabilities: np.ndarray,
+    base_rate: float,
+    title: str,
+    band: ReliabilityBand | None = None,
+) -> bytes:
     """What was forecast against what happened, above a histogram of the forecasts.
 
     Args:
@@ -21,6 +28,7 @@ def reliability_png(curve: ReliabilityCurve, probabilities: np.ndarray, base_rat
         probabilities: All forecasts behind the curve, (n,).
         base_rate: Share of rises among those rows.
         title: Says what was forecast, and on which rows.
+        band: The 95 % interval of each point of the curve; None draws none.
     """
     figure = new_figure(7.0, 6.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -30,9 +38,14 @@ def reliability_png(curve: ReliabilityCurve, probabilities: np.ndarray, base_rat
     rows = (
         f"{min(curve.counts):,}" if len(set(curve.counts)) == 1 else f"{min(curve.counts):,} to {max(curve.counts):,}"
     )
+    limits: tuple[float, ...] = ()
+    if band is not None:
+        limits = (*band.lower_95, *band.upper_95)
+        upper.fill_between(curve.predicted, band.lower_95, band.upper_95, color=PRIMARY, alpha=0.15, linewidth=0)
+        upper.vlines(curve.predicted, band.lower_95, band.upper_95, color=PRIMARY, alpha=0.5, label="95 % interval")
     upper.plot(curve.predicted, curve.observed, "o-", color=PRIMARY, label=f"model, {rows} rows a point")
     dress(upper, title, y_label="Share of rises")
-    lowest, highest = _range(np.array([*curve.observed, *curve.predicted, base_rate]))
+    lowest, highest = _range(np.array([*curve.observed, *curve.predicted, *limits, base_rate]))
     upper.set_ylim(lowest, highest)
     add_legend(upper)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
-from levibot_core.models.booster_text import check_booster_text
+from levibot_core.models.booster_text import CLASSIFIER, check_booster_text
 
 if TYPE_CHECKING:
     import lightgbm
@@ -107,13 +107,13 @@ def base_rate_text(probability: float) -> str:
     return json.dumps({"probability": float(probability)}) + "\n"
 
 
-def read_booster(text: str, columns: Sequence[str]) -> LightGBMPredictor:
+def read_booster(text: str, columns: Sequence[str], objective: str = CLASSIFIER) -> LightGBMPredictor:
     """Read a LightGBM booster from its text form, which is verified first: LightGBM itself trusts it blindly.
 
     Raises:
-        BundleError: the text is incomplete, inconsistent, or of a model on other columns.
+        BundleError: the text is incomplete, inconsistent, of another objective, or of a model on other columns.
     """
-    check_booster_text(text, columns)
+    check_booster_text(text, columns, objective)
     import lightgbm  # Takes a second and, where they are installed, scikit-learn and pandas with it.
 
     try:

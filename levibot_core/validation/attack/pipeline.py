@@ -21,7 +21,7 @@ from levibot_core.labels.direction import direction_labels
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.calibration import Calibrator
-from levibot_core.models.calibration_fitting import fit_calibrator
+from levibot_core.models.calibration_fitting import fit_calibrator_of
 from levibot_core.models.design import design_matrix, label_vector
 from levibot_core.models.lightgbm_model import BoosterTrainer, LabelledMatrix, TrainedBooster
 from levibot_core.models.predictors import matrix_columns, read_booster
@@ -172,14 +172,13 @@ def fitted_model(
 
 
 def calibrate_stage(_: PipelineSettings, split: SplitResult, model: FittedModel) -> Calibrator:
-    """The calibrator of the calibration part, its method chosen on the validation part."""
-    return calibrator_of(split.calibration, split.validation, model)
+    """The calibrator chosen and fitted on the calibration part."""
+    return calibrator_of(split.calibration, model)
 
 
-def calibrator_of(calibration: pl.DataFrame, validation: pl.DataFrame, model: FittedModel) -> Calibrator:
-    """The calibrator fitted on some rows, its method chosen on others."""
-    labels = label_vector(calibration, "calibration"), label_vector(validation, "validation")
-    return fit_calibrator(model.score(calibration), labels[0], model.score(validation), labels[1]).calibrator
+def calibrator_of(rows: pl.DataFrame, model: FittedModel) -> Calibrator:
+    """The calibrator chosen and fitted on some rows."""
+    return fit_calibrator_of(rows, model.score(rows), label_vector(rows, "calibration")).calibrator
 
 
 def forecast_stage(_: PipelineSettings, rows: pl.DataFrame, model: FittedModel, calibrator: Calibrator) -> pl.DataFrame:

@@ -6,7 +6,9 @@ import polars as pl
 import pytest
 from matplotlib.image import imread
 
+from levibot_core.models.block_bootstrap import BlockBootstrap
 from levibot_core.models.candidate import CalibratedCandidate, Candidate
+from levibot_core.models.metric_intervals import reliability_band
 from levibot_core.models.metrics import reliability_curve
 from levibot_core.models.plots import importance_png, reliability_png, tuning_history_png
 
@@ -33,7 +35,12 @@ def test_a_reliability_diagram_shows_curve_and_base_rate(calibrated: CalibratedC
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_a_constant_forecast_can_be_drawn(value: float) -> None:
     p, y = np.full(40, value), np.arange(40) % 2
-    assert min(size_of(reliability_png(reliability_curve(p, y), p, 0.5, "constant"))) > 500
+    plain = reliability_png(reliability_curve(p, y), p, 0.5, "constant")
+    band = reliability_band(p, y, BlockBootstrap(np.arange(40), 1, seed=0, resamples=50))
+    banded = reliability_png(band.curve, p, 0.5, "constant", band)
+    assert min(size_of(plain)) > 500
+    assert size_of(banded) == size_of(plain)
+    assert banded != plain
 
 
 def test_importance_shows_the_highest_columns_only() -> None:
