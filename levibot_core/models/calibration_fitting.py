@@ -4,7 +4,6 @@ What a calibrator is, and how it is applied, is in `levibot_core.models.calibrat
 in `.venn_abers`.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -28,7 +27,8 @@ from levibot_core.models.venn_abers import fit_venn_abers
 
 CROSS_FITTING_BLOCKS = 5
 
-_T_95_PERCENT = 2.776  # Student's t, two-sided, with one degree of freedom less than there are blocks.
+_LEVEL_DEVIATION = 0.05
+_SLOPE_EXPECTED, _SLOPE_DEVIATION = 0.5, 0.25
 _PSEUDO_ROWS = 2.0
 
 
@@ -75,13 +75,14 @@ def fit_calibrator(
         DataQualityError: the rows span too little time for a block to be scored by rows that do not overlap it.
     """
     overlap = _label_overlap(known_at_ms, label_end_ms)
+    evidence = evidence_of(known_at_ms, label_end_ms)
     losses: dict[CalibrationMethod, list[np.ndarray]] = {"none": [], "platt": [], "isotonic": [], "venn_abers": []}
     times: list[np.ndarray] = []
     for fit_on, block in purged_blocks(known_at_ms, label_end_ms):
         times.append(known_at_ms[block])
         for calibrator in (
             IdentityCalibrator(),
-            *_fit_all(scores[fit_on], labels[fit_on], known_at_ms[fit_on]),
+            *_fit_all(scores[fit_on], labels[fit_on], evidence[fit_on]),
         ):
             losses[calibrator.method].append(log_losses(calibrator.apply(scores[block]), labels[block]))
     if not times:
@@ -100,7 +101,7 @@ def fit_calibrator(
 
     best = min((method for method in means if method not in ("none", "platt")), key=lambda method: means[method])
     chosen = best if is_better(best) else "platt"
-    fitted = {calibrator.method: calibrator for calibrator in _fit_all(scores, labels, known_at_ms)}
+    fitted = {calibrator.method: calibrator for calibrator in _fit_all(scores, labels, evidence)}
     return CalibrationChoice(fitted[chosen], means)
 
 
@@ -129,9 +130,9 @@ def purged_blocks(
             yield np.flatnonzero(apart), np.flatnonzero(within)
 
 
-def _fit_all(scores: np.ndarray, labels: np.ndarray, known_at_ms: np.ndarray) -> tuple[Calibrator, ...]:
+def _fit_all(scores: np.ndarray, labels: np.ndarray, evidence: np.ndarray) -> tuple[Calibrator, ...]:
     return (
-        shrink_platt(fit_platt(scores, labels), scores, labels, known_at_ms),
+        fit_cautious_platt(scores, labels, evidence),
         fit_isotonic(scores, labels),
         fit_venn_abers(scores, labels),
     )
@@ -179,60 +180,60 @@ def fit_platt(scores: np.ndarray, labels: np.ndarray) -> PlattCalibrator:
     return PlattCalibrator(slope, float(found.x[1]) - slope * center)
 
 
-def shrink_platt(
-    fitted: PlattCalibrator, scores: np.ndarray, labels: np.ndarray, known_at_ms: np.ndarray
-) -> PlattCalibrator:
-    """Keep of a Platt fit what the rows are evidence for; where they are none, the scores stay as they are.
+def fit_cautious_platt(scores: np.ndarray, labels: np.ndarray, evidence: np.ndarray) -> PlattCalibrator:
+    """Platt's curve as it is most likely after the rows, for someone who expects little of forecasts of a market.
 
-    Rows of one time and overlapping labels say much the same, and a few weeks of a market have a trend that does not
-    last: fitted plainly, its share of rises would be served as a base rate, and noise as a slope. The curve is written
-    as a level (the log-odds at the mean logit of the scores) and a slope, and what each departs by from that of the
-    scores is multiplied by max(0, 1 - (t s / e)^2), e being the departure, s its standard error and t the 97.5 % point
-    of Student's t: L. Breiman, "Better subset regression using the nonnegative garrote" (1995), at the limit of
-    significance. s is taken from how much five successive stretches of time differ, whatever the
-    dependence within them: R. Ibragimov, U. Müller, "t-statistic based correlation and heterogeneity robust inference"
-    (2010).
-
-    A model that ranks well but exaggerates, or ranks wrongly, has scores that are far apart, so that its slope is
-    known well and is corrected; scores that are close together cannot do much harm.
+    A few weeks have a trend that does not last and overlapping labels repeat themselves: fitted plainly, the share of
+    rises would be served as a base rate, and noise as a slope. So the curve has a prior: at the mean logit of the
+    scores a rise is as likely as a fall (log-odds 0, standard deviation 0.05, which is 1.25 percentage points), and
+    the slope is a half, give or take a quarter: boosted trees overstate weak signals about twofold. Much evidence
+    overrules it. The slope is never negative.
 
     Args:
-        fitted: The fit on these rows.
         scores: Raw scores, (n,).
-        labels: Labels, (n,).
-        known_at_ms: Decision times, (n,).
+        labels: 1 for a rise, else 0; (n,).
+        evidence: How much of an observation of its own each row is, from 0 to 1; (n,). See `evidence_of`.
     """
-    logits, probabilities = logit(scores), fitted.apply(scores)
+    logits = logit(scores)
     center = float(logits.mean())
-    residuals, information = labels - probabilities, probabilities * (1.0 - probabilities)
-    blocks = _block_of(known_at_ms)
+    centered = logits - center
 
-    def kept(departure: float, direction: np.ndarray) -> float:
-        error = _standard_error_over_blocks(residuals * direction, blocks) / float(np.mean(information * direction**2))
-        if departure == 0.0 or not math.isfinite(error):
-            return 0.0
-        return departure * max(0.0, 1.0 - (_T_95_PERCENT * error / departure) ** 2)
+    def curve(parameters: np.ndarray) -> tuple[float, float]:
+        return _LEVEL_DEVIATION * parameters[0], _SLOPE_EXPECTED + _SLOPE_DEVIATION * parameters[1]
 
-    level = center + kept(fitted.intercept + fitted.slope * center - center, np.ones(logits.size))
-    if float(logits.std()) < 1e-12:
-        return PlattCalibrator(0.0, level)
-    slope = max(0.0, 1.0 + kept(fitted.slope - 1.0, logits - center))
-    return PlattCalibrator(slope, level - slope * center)
+    def loss_and_gradient(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        level, slope = curve(parameters)
+        fitted = level + slope * centered
+        residuals = evidence * (sigmoid(fitted) - labels)
+        loss = np.sum(evidence * (np.logaddexp(0.0, fitted) - labels * fitted)) + 0.5 * np.sum(np.square(parameters))
+        by_level, by_slope = _LEVEL_DEVIATION * residuals.sum(), _SLOPE_DEVIATION * np.sum(residuals * centered)
+        return float(loss), np.array([by_level, by_slope]) + parameters
+
+    found = minimize(
+        loss_and_gradient,
+        np.zeros(2),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(None, None), (-_SLOPE_EXPECTED / _SLOPE_DEVIATION, None)],
+        options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 500},
+    )
+    level, slope = curve(found.x)
+    slope = max(0.0, float(slope))
+    return PlattCalibrator(slope, float(level) - slope * center)
 
 
-def _block_of(known_at_ms: np.ndarray) -> np.ndarray:
-    """Which of the successive stretches of time each row belongs to, (n,)."""
-    times, places = np.unique(known_at_ms, return_inverse=True)
-    return np.asarray(places * CROSS_FITTING_BLOCKS // times.size)
+def evidence_of(known_at_ms: np.ndarray, label_end_ms: np.ndarray) -> np.ndarray:
+    """How much of an observation of its own each row is, float64 (n,).
 
+    Labels that overlap share one, and so do all rows of one time: markets move together.
 
-def _standard_error_over_blocks(values: np.ndarray, blocks: np.ndarray) -> float:
-    """Standard error of the mean of values, from the means of their blocks; infinite where a block has no rows."""
-    counts = np.bincount(blocks, minlength=CROSS_FITTING_BLOCKS)
-    if not counts.all():
-        return math.inf
-    means = np.bincount(blocks, weights=values, minlength=CROSS_FITTING_BLOCKS) / counts
-    return float(means.std(ddof=1) / math.sqrt(CROSS_FITTING_BLOCKS))
+    Args:
+        known_at_ms: Decision times, UTC milliseconds, (n,).
+        label_end_ms: When each label became known, UTC milliseconds, (n,).
+    """
+    _, places, counts = np.unique(known_at_ms, return_inverse=True, return_counts=True)
+    shares: np.ndarray = 1.0 / (counts[places] * _label_overlap(known_at_ms, label_end_ms))
+    return shares
 
 
 def fit_isotonic(scores: np.ndarray, labels: np.ndarray) -> IsotonicCalibrator:

@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from levibot_core.errors import DataQualityError
-from levibot_core.models.calibration import sigmoid
+from levibot_core.models.calibration import PlattCalibrator, logit, sigmoid
 from levibot_core.models.calibration_fitting import (
     CalibrationChoice,
+    evidence_of,
     fit_calibrator,
+    fit_cautious_platt,
     fit_platt,
     purged_blocks,
-    shrink_platt,
 )
 from levibot_core.models.metrics import log_losses
 
@@ -80,6 +81,11 @@ def test_rows_that_span_less_than_a_label_are_refused() -> None:
         chosen(np.linspace(0.1, 0.9, 20), np.arange(20) % 2.0, 50)
 
 
+def cautious(scores: np.ndarray, labels: np.ndarray, horizon: int = 1) -> PlattCalibrator:
+    known_at_ms = BAR_MS * np.arange(scores.size)
+    return fit_cautious_platt(scores, labels, evidence_of(known_at_ms, known_at_ms + horizon * BAR_MS))
+
+
 def test_the_trend_of_a_few_weeks_and_noise_are_not_served() -> None:
     """Scores without skill: fitted on rows whose labels share most of their future, served on later ones."""
     generator = np.random.default_rng(5)
@@ -89,30 +95,20 @@ def test_the_trend_of_a_few_weeks_and_noise_are_not_served() -> None:
         path = np.cumsum(generator.normal(size=2 * rows + horizon))
         labels = (path[horizon:] > path[:-horizon]).astype(np.float64)
         scores = sigmoid(0.05 * np.convolve(generator.normal(size=labels.size + 47), np.ones(48), "valid") / 7.0)
-        fitted = fit_platt(scores[:rows], labels[:rows])
-        shrunk = shrink_platt(fitted, scores[:rows], labels[:rows], np.arange(rows))
+        fitted, shrunk = fit_platt(scores[:rows], labels[:rows]), cautious(scores[:rows], labels[:rows], horizon)
         later = labels[rows:]
         costs.append([log_losses(each.apply(scores[rows:]), later).mean() - np.log(2.0) for each in (fitted, shrunk)])
     plain, after = np.mean(costs, axis=0)
-    assert after < 0.5 * plain
+    assert after < 0.1 * plain
 
 
 def test_a_clear_signal_is_corrected_as_a_plain_fit_does() -> None:
     generator = np.random.default_rng(6)
     logits = generator.normal(size=20_000)
-    labels = (generator.random(20_000) < sigmoid(0.6 * logits - 0.4)).astype(np.float64)
-    fitted = fit_platt(sigmoid(logits), labels)
-    shrunk = shrink_platt(fitted, sigmoid(logits), labels, np.arange(20_000))
+    labels = (generator.random(20_000) < sigmoid(0.9 * logits - 0.4)).astype(np.float64)
+    fitted, shrunk = fit_platt(sigmoid(logits), labels), cautious(sigmoid(logits), labels)
     assert shrunk.slope == pytest.approx(fitted.slope, abs=0.03)
-    assert shrunk.intercept == pytest.approx(fitted.intercept, abs=0.03)
-
-
-def test_scores_that_are_right_stay_as_they_are() -> None:
-    generator = np.random.default_rng(8)
-    logits = generator.normal(scale=0.1, size=5000)
-    labels = (generator.random(5000) < sigmoid(logits)).astype(np.float64)
-    shrunk = shrink_platt(fit_platt(sigmoid(logits), labels), sigmoid(logits), labels, np.arange(5000))
-    assert shrunk.apply(sigmoid(logits)) == pytest.approx(sigmoid(logits))
+    assert shrunk.intercept == pytest.approx(fitted.intercept, abs=0.05)
 
 
 @pytest.mark.parametrize("exaggeration", [0.0, 0.2, -1.0])
@@ -121,14 +117,22 @@ def test_a_model_that_exaggerates_or_is_wrong_does_not_lose_much_to_the_base_rat
     logits = generator.normal(size=6000)
     labels = (generator.random(6000) < sigmoid(exaggeration * logits)).astype(np.float64)
     scores = sigmoid(logits)
-    shrunk = shrink_platt(fit_platt(scores[:3000], labels[:3000]), scores[:3000], labels[:3000], np.arange(3000))
+    shrunk = cautious(scores[:3000], labels[:3000])
     lost = log_losses(shrunk.apply(scores[3000:]), labels[3000:]).mean() - np.log(2.0)
     raw = log_losses(scores[3000:], labels[3000:]).mean() - np.log(2.0)
     assert raw > 0.05
     assert lost < 0.004
 
 
-def test_too_few_times_to_tell_leave_the_scores_alone() -> None:
+def test_too_few_times_to_tell_leave_the_expectation_that_scores_are_worth_half() -> None:
     scores, labels = np.array([0.2, 0.8, 0.4, 0.6]), np.array([1.0, 1.0, 0.0, 1.0])
-    shrunk = shrink_platt(fit_platt(scores, labels), scores, labels, np.array([0, 0, 1, 2]))
-    assert shrunk.apply(scores) == pytest.approx(scores)
+    assert cautious(scores, labels, horizon=48).apply(scores) == pytest.approx(sigmoid(0.5 * logit(scores)), abs=0.01)
+
+
+@settings(max_examples=40, deadline=None)
+@given(markets=st.integers(1, 4), times=st.integers(2, 40), reach=st.integers(1, 8))
+def test_all_rows_together_are_as_much_evidence_as_labels_that_do_not_overlap(
+    markets: int, times: int, reach: int
+) -> None:
+    known_at = np.repeat(np.arange(times), markets)
+    assert evidence_of(known_at, known_at + reach).sum() == pytest.approx(times / reach)
