@@ -74,7 +74,7 @@ def check_xgboost_json(content: bytes, columns: Sequence[str]) -> None:
         BundleError: they are not; the message says what is wrong.
     """
     try:
-        model = json.loads(content, object_pairs_hook=_said_once, parse_constant=_no_number)
+        model = json.loads(content.decode(), object_pairs_hook=_said_once, parse_constant=_no_number)
         _check_learner(model["learner"], columns)
         for number, tree in enumerate(model["learner"]["gradient_booster"]["model"]["trees"]):
             _check_tree(tree, number, len(columns))
