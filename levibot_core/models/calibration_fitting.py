@@ -29,6 +29,7 @@ CROSS_FITTING_BLOCKS = 5
 
 _LEVEL_DEVIATION = 0.05
 _SLOPE_EXPECTED, _SLOPE_DEVIATION = 0.5, 0.25
+_PRIOR_FREEDOM = 3.0
 _PSEUDO_ROWS = 2.0
 
 
@@ -184,10 +185,12 @@ def fit_cautious_platt(scores: np.ndarray, labels: np.ndarray, evidence: np.ndar
     """Platt's curve as it is most likely after the rows, for someone who expects little of forecasts of a market.
 
     A few weeks have a trend that does not last and overlapping labels repeat themselves: fitted plainly, the share of
-    rises would be served as a base rate, and noise as a slope. So the curve has a prior: at the mean logit of the
-    scores a rise is as likely as a fall (log-odds 0, standard deviation 0.05, which is 1.25 percentage points), and
-    the slope is a half, give or take a quarter: boosted trees overstate weak signals about twofold. Much evidence
-    overrules it. The slope is never negative.
+    rises would be served as a base rate, and noise as a slope. So the curve has a prior: a score of a half stays a half
+    (log-odds 0, give or take 0.05, which is 1.25 percentage points), and the slope is a half, give or take a quarter:
+    boosted trees overstate weak signals about twofold. Both follow Student's t with
+    three degrees of freedom, so that evidence for something else overrules them (A. Gelman, A. Jakulin, M. Pittau,
+    Y. Su, "A weakly informative default prior distribution for logistic and other regression models", 2008). The slope
+    is never negative.
 
     Args:
         scores: Raw scores, (n,).
@@ -195,19 +198,20 @@ def fit_cautious_platt(scores: np.ndarray, labels: np.ndarray, evidence: np.ndar
         evidence: How much of an observation of its own each row is, from 0 to 1; (n,). See `evidence_of`.
     """
     logits = logit(scores)
-    center = float(logits.mean())
-    centered = logits - center
 
     def curve(parameters: np.ndarray) -> tuple[float, float]:
         return _LEVEL_DEVIATION * parameters[0], _SLOPE_EXPECTED + _SLOPE_DEVIATION * parameters[1]
 
     def loss_and_gradient(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         level, slope = curve(parameters)
-        fitted = level + slope * centered
+        fitted = level + slope * logits
         residuals = evidence * (sigmoid(fitted) - labels)
-        loss = np.sum(evidence * (np.logaddexp(0.0, fitted) - labels * fitted)) + 0.5 * np.sum(np.square(parameters))
-        by_level, by_slope = _LEVEL_DEVIATION * residuals.sum(), _SLOPE_DEVIATION * np.sum(residuals * centered)
-        return float(loss), np.array([by_level, by_slope]) + parameters
+        squares = np.square(parameters)
+        tails = 0.5 * (_PRIOR_FREEDOM + 1.0) * np.log1p(squares / _PRIOR_FREEDOM)
+        loss = np.sum(evidence * (np.logaddexp(0.0, fitted) - labels * fitted)) + tails.sum()
+        by_level, by_slope = _LEVEL_DEVIATION * residuals.sum(), _SLOPE_DEVIATION * np.sum(residuals * logits)
+        towards_prior = (_PRIOR_FREEDOM + 1.0) * parameters / (_PRIOR_FREEDOM + squares)
+        return float(loss), np.array([by_level, by_slope]) + towards_prior
 
     found = minimize(
         loss_and_gradient,
@@ -218,8 +222,7 @@ def fit_cautious_platt(scores: np.ndarray, labels: np.ndarray, evidence: np.ndar
         options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 500},
     )
     level, slope = curve(found.x)
-    slope = max(0.0, float(slope))
-    return PlattCalibrator(slope, float(level) - slope * center)
+    return PlattCalibrator(max(0.0, float(slope)), float(level))
 
 
 def evidence_of(known_at_ms: np.ndarray, label_end_ms: np.ndarray) -> np.ndarray:

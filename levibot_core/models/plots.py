@@ -1,14 +1,15 @@
-"""The plots of a training, as PNG bytes: reliability diagram, importance, tuning history. Style is in `.plot_style`."""
+"""The plots of a model, as PNG bytes: reliability diagram and importance. Style is in `.plot_style`.
+
+The plots of a search for parameters are in `.tuning_plots`.
+"""
 
 from collections.abc import Mapping
 
 import numpy as np
-import polars as pl
-from matplotlib.ticker import MaxNLocator
 
 from levibot_core.models.metric_intervals import ReliabilityBand
 from levibot_core.models.metrics import ReliabilityCurve
-from levibot_core.models.plot_style import ACCENT, BAD, INK, MUTED, PRIMARY, add_legend, dress, new_figure, png_bytes
+from levibot_core.models.plot_style import ACCENT, INK, MUTED, PRIMARY, add_legend, dress, new_figure, png_bytes
 
 _HISTOGRAM_BINS = 40
 _NARROWEST_RANGE = 0.02
@@ -73,33 +74,6 @@ def importance_png(gain_shares: Mapping[str, float], title: str, top: int = 20) 
     axes.margins(x=0.1)
     dress(axes, title, x_label="Share of total gain (%)")
     axes.grid(visible=False, axis="y")
-    return png_bytes(figure)
-
-
-def tuning_history_png(trials: pl.DataFrame, base_rate_log_loss: float, title: str) -> bytes:
-    """Validation log loss of every trial, the best so far, and where trials were given up.
-
-    Args:
-        trials: `trial`, `state` (complete or pruned) and `value` of each trial, as `TuningResult.trials`.
-        base_rate_log_loss: Log loss of always saying the base rate on the same rows.
-        title: Says of which study.
-    """
-    completed = trials.filter(pl.col("state") == "complete")
-    pruned = trials.filter(pl.col("state") == "pruned")
-    best = completed["value"].cum_min().to_numpy()
-    figure = new_figure(8.0, 4.5)
-    axes = figure.subplots()
-    axes.plot(completed["trial"].to_numpy(), completed["value"].to_numpy(), "o", color=PRIMARY, label="trial")
-    axes.step(completed["trial"].to_numpy(), best, where="post", color=INK, label=f"best so far, {best[-1]:.5f}")
-    axes.axhline(base_rate_log_loss, color=ACCENT, linestyle=":", label=f"base rate, {base_rate_log_loss:.5f}")
-    if not pruned.is_empty():
-        edge = np.full(pruned.height, 0.02)  # Without a value of their own, they stand at the lower edge.
-        places = axes.get_xaxis_transform()
-        axes.plot(pruned["trial"].to_numpy(), edge, "x", color=BAD, transform=places, label=f"{pruned.height} pruned")
-    dress(axes, title, x_label="Trial", y_label="Validation log loss (nats)")
-    axes.ticklabel_format(axis="y", useOffset=False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    add_legend(axes)
     return png_bytes(figure)
 
 

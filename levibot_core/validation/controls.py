@@ -26,9 +26,9 @@ from levibot_core.market.sources.simulated import SimulatedSource
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.models.auc import AreaUnderCurve, area_under_curve
 from levibot_core.models.base_rate import fit_base_rate
-from levibot_core.models.calibration_fitting import fit_platt
-from levibot_core.models.design import design_matrix, label_vector
-from levibot_core.models.lightgbm_model import BoosterTrainer, LabelledMatrix
+from levibot_core.models.calibration_fitting import fit_calibrator_of
+from levibot_core.models.design import LabelledMatrix, design_matrix, label_vector
+from levibot_core.models.lightgbm_model import LightGBMTrainer
 from levibot_core.models.metrics import expected_calibration_error, paired_log_loss_difference
 from levibot_core.models.predictors import matrix_columns, read_booster
 from levibot_core.schemas import FUNDING_RATES
@@ -200,12 +200,12 @@ def _feature_set() -> FeatureSet:
 
 
 def _forecast(control: Control, split: SplitResult) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and calibrated probabilities of the test rows, float64 (n,): one quick booster and Platt's curve."""
+    """Scores and calibrated probabilities of the test rows, float64 (n,): one quick booster, and its calibrator."""
     names = _feature_set().names
     train, validation, calibration, test = (
         design_matrix(part, names, control.symbols) for part in split.parts.values()
     )
-    trainer = BoosterTrainer(
+    trainer = LightGBMTrainer(
         LabelledMatrix(train, label_vector(split.train, "train")),
         LabelledMatrix(validation, label_vector(split.validation, "validation")),
         names,
@@ -214,6 +214,8 @@ def _forecast(control: Control, split: SplitResult) -> tuple[np.ndarray, np.ndar
         threads=1,
     )
     predictor = read_booster(trainer.train(_PARAMETERS).text, matrix_columns(names))
-    curve = fit_platt(predictor.predict(calibration), label_vector(split.calibration, "calibration"))
+    choice = fit_calibrator_of(
+        split.calibration, predictor.predict(calibration), label_vector(split.calibration, "calibration")
+    )
     scores = predictor.predict(test)
-    return scores, curve.apply(scores)
+    return scores, choice.calibrator.apply(scores)

@@ -22,10 +22,11 @@ from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.calibration import Calibrator
 from levibot_core.models.calibration_fitting import fit_calibrator_of
-from levibot_core.models.design import design_matrix, label_vector
-from levibot_core.models.lightgbm_model import BoosterTrainer, LabelledMatrix, TrainedBooster
+from levibot_core.models.design import LabelledMatrix, design_matrix, label_vector
+from levibot_core.models.lightgbm_model import LightGBMTrainer
 from levibot_core.models.predictors import matrix_columns, read_booster
 from levibot_core.models.scaling import RobustScaler, fit_robust_scaler
+from levibot_core.models.trainer import TrainedBooster
 from levibot_core.schemas import FEATURES, TRAINING_ROWS
 from levibot_core.stores.training_rows import newest_revisions
 from levibot_core.validation.perturbation import MarketTables
@@ -160,7 +161,7 @@ def boosters(
     settings: PipelineSettings, names: tuple[str, ...], train: LabelledMatrix, validation: LabelledMatrix
 ) -> list[TrainedBooster]:
     """One booster per set of parameters."""
-    trainer = BoosterTrainer(train, validation, names, settings.profile, settings.seed, threads=1)
+    trainer = LightGBMTrainer(train, validation, names, settings.profile, settings.seed, threads=1)
     return [trainer.train(parameters) for parameters in settings.parameters]
 
 

@@ -6,7 +6,7 @@ import pytest
 from levibot_core.errors import SnapshotError
 from levibot_core.validation.controls import Control, ControlOutcome, control_rows, run_control, summarise
 
-_SMALL = {"days": 25, "symbols": ("BTC/USDT",)}
+_SMALL = {"days": 90, "symbols": ("BTC/USDT",)}
 
 
 @pytest.fixture(scope="module")
