@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 VENV_PYTHON := .venv/bin/python
 SETUP := $(PYTHON) scripts/setup_environment.py
 LEVIBOT := $(VENV_PYTHON) -m levibot_pipelines.cli
-BENCHMARKS := bit_identity features_speed one_bar point_in_time online_read volatility_models controls
+BENCHMARKS := bit_identity features_speed one_bar point_in_time online_read volatility_models controls tft_latency
 
 # Nobody is told how the platform is used; one thread per library in tests, or two busy ones on two cores collapse.
 export DO_NOT_TRACK := 1

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from pytorch_forecasting import TemporalFusionTransformer
 from pytorch_forecasting.metrics import QuantileLoss
+from pytorch_forecasting.models.temporal_fusion_transformer.sub_modules import ResampleNorm
 
 from levibot_core.models.tft.configuration import QUANTILE_LEVELS
 from levibot_core.models.tft.dataset import TFTData, time_series_dataset
@@ -43,6 +44,9 @@ def build_network(data: TFTData, profile: TFTProfile) -> TemporalFusionTransform
             log_interval=0,
             logging_metrics=torch.nn.ModuleList(),
         )
+    for norm in [module for module in network.modules() if isinstance(module, ResampleNorm)]:
+        if norm.input_size != norm.output_size:
+            norm.resample = _Interpolation(norm.input_size, norm.output_size)
     for lstm in (network.lstm_encoder, network.lstm_decoder):
         lstm.register_forward_pre_hook(_unpacked, with_kwargs=True)
     return network
@@ -58,6 +62,30 @@ def _unpacked(
     """
     inputs, (hidden, cell) = arguments
     return (inputs, (hidden.contiguous(), cell.contiguous())), {}
+
+
+class _Interpolation(torch.nn.Module):
+    """Stretches or shrinks the last axis linearly, both ends kept, as the library does by `interpolate`.
+
+    That computes places on the axis in float32: of 1344 values they are off by 1e-4, in torch one way and in ONNX
+    Runtime another. Here they are constants. There are no weights, so the state of the network is the library's.
+    """
+
+    left: torch.Tensor
+    right: torch.Tensor
+    share: torch.Tensor
+
+    def __init__(self, size: int, output_size: int) -> None:
+        super().__init__()
+        places = np.linspace(0.0, size - 1.0, output_size) if output_size > 1 else np.zeros(1)
+        left = np.minimum(places.astype(np.int64), max(size - 2, 0))
+        self.register_buffer("left", torch.from_numpy(left), persistent=False)
+        self.register_buffer("right", torch.from_numpy(np.minimum(left + 1, size - 1)), persistent=False)
+        self.register_buffer("share", torch.from_numpy((places - left).astype(np.float32)), persistent=False)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        left, right = values.index_select(-1, self.left), values.index_select(-1, self.right)
+        return left + (right - left) * self.share
 
 
 def network_inputs(windows: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -33,8 +33,6 @@ _LARGEST_GRADIENT = 1.0
 _EXPECTED_WARNINGS = (
     # Lightning 2.6 on torch 2.13. Drop when Lightning moves.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    # See `_trainer`.
-    ".* does not have a deterministic implementation",
 )
 Accelerator = Literal["auto", "cpu", "gpu"]
 
@@ -177,8 +175,7 @@ def _trainer(profile: TFTProfile, accelerator: Accelerator, callbacks: list[Call
         max_epochs=profile.epochs,
         limit_train_batches=profile.limit_train_batches,
         gradient_clip_val=_LARGEST_GRADIENT,
-        # On a GPU one step of the network, stretching a feature's width, has no deterministic form.
-        deterministic="warn" if on_gpu else True,
+        deterministic=True,
         callbacks=callbacks,
         num_sanity_val_steps=0,
         logger=False,
