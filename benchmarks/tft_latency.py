@@ -86,7 +86,7 @@ def _contestants(folder: str, port: int, calls: int, peer_calls: int) -> list[Co
 def _report(outcomes: dict[str, Outcome]) -> Report:
     cases = {f"{size}_{backend}": size for size in SIZES for backend in BACKENDS}
     ours = {case: outcomes[f"ours_{case}"] for case in cases}
-    peers = {size: outcomes[f"peer_{size}"] for size in SIZES}
+    peers: dict[str, Outcome] = {size: outcomes[f"peer_{size}"] for size in SIZES}
     ratio = {
         case: times_better(ours[case], peers[size], "p50_ms", more_is_better=False) for case, size in cases.items()
     }
