@@ -36,8 +36,9 @@ class TFTProfile(BaseModel):
 
 
 # Consecutive windows share all but one bar, so an epoch sees a small part of them, spread over all the time there is.
-# Of 87,000 windows (the train part of 168 days of three symbols) `fast` sees 41,000 in all, in about a minute on one
-# core; `full` sees 154,000 with a network three times as slow, for which two cores need up to a quarter of an hour.
+# Of 87,000 windows (the train part of 168 days of three symbols) `fast` sees 31,000 in all, in less than a minute on
+# one core; `full` sees 86,000, as many as there are, with a network three times as slow: in less than a quarter of an
+# hour on two cores. Early stopping seldom ends so few epochs; the weights kept are the best epoch's all the same.
 TFT_PROFILES: Final[Mapping[ProfileName, TFTProfile]] = MappingProxyType(
     {
         "fast": TFTProfile(
@@ -47,7 +48,7 @@ TFT_PROFILES: Final[Mapping[ProfileName, TFTProfile]] = MappingProxyType(
             dropout=0.1,
             epochs=5,
             batch_size=512,
-            limit_train_batches=16,
+            limit_train_batches=12,
             validation_windows=1024,
             learning_rate=3e-3,
         ),
@@ -56,10 +57,10 @@ TFT_PROFILES: Final[Mapping[ProfileName, TFTProfile]] = MappingProxyType(
             lstm_layers=2,
             attention_heads=4,
             dropout=0.1,
-            epochs=15,
+            epochs=14,
             batch_size=512,
-            limit_train_batches=20,
-            validation_windows=4096,
+            limit_train_batches=12,
+            validation_windows=2048,
             learning_rate=1e-3,
         ),
     }
