@@ -5,23 +5,28 @@ What a bundle is belongs to `levibot_core.models`; how MLflow stores it, to `lev
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
 from levibot_core.backtest.metrics import BacktestSummary
+from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.base_rate import base_rate_bundle
+from levibot_core.models.block_bootstrap import BlockBootstrap
 from levibot_core.models.bundle import BundleIdentity, BundleManifest
 from levibot_core.models.candidate import BUNDLE, CalibratedCandidate, Candidate, calibrate_candidate
+from levibot_core.models.metric_intervals import ReliabilityBand, reliability_band
 from levibot_core.models.plots import importance_png, reliability_png
 from levibot_core.models.predictors import BASE_RATE
+from levibot_core.models.uncertainty_fitting import UncertainModel
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.validation.split import SplitResult
 from levibot_pipelines.provenance import code_version
 from levibot_pipelines.references import BacktestReference, CandidateReference, ModelReference
 from levibot_pipelines.registry import CHAMPION, ModelRegistry
+from levibot_pipelines.uncertainty import fit_and_log_uncertainty
 from levibot_pipelines.workspace import Workspace
 
 NO_SNAPSHOT = NO_SOURCE = "none"
@@ -93,11 +98,12 @@ def ensure_base_rate(
 
 @dataclass(frozen=True, slots=True)
 class CalibratedFamily:
-    """One family's candidate, calibrated and scored, and its plots by name."""
+    """One family's candidate, calibrated and scored, and its plots by name; the chosen one with its optional parts."""
 
     reference: CandidateReference
     calibrated: CalibratedCandidate
     plots: Mapping[str, bytes]
+    uncertainty: UncertainModel | None = None
 
     @property
     def validation_log_loss(self) -> float:
@@ -113,7 +119,9 @@ def calibrate_family(registry: ModelRegistry, candidate: CandidateReference, spl
     title = f"Reliability of {candidate.family} on the test rows"
     gains = {item.feature: item.gain_share for item in report.importance}
     plots = {
-        "reliability": reliability_png(report.reliability, calibrated.test_probabilities, report.base_rate, title),
+        "reliability": reliability_png(
+            report.reliability, calibrated.test_probabilities, report.base_rate, title, _band(calibrated, split.test)
+        ),
         "importance": importance_png(gains, f"Share of the gain of {candidate.family}"),
     }
     registry.log(
@@ -125,17 +133,32 @@ def calibrate_family(registry: ModelRegistry, candidate: CandidateReference, spl
     return CalibratedFamily(candidate, calibrated, plots)
 
 
+def _band(calibrated: CalibratedCandidate, test: pl.DataFrame) -> ReliabilityBand:
+    manifest = calibrated.bundle.manifest
+    horizon_ms = manifest.horizon_bars * Timeframe.parse(manifest.timeframe).milliseconds
+    bootstrap = BlockBootstrap(test["known_at"].dt.epoch("ms").to_numpy(), horizon_ms, manifest.seed)
+    return reliability_band(calibrated.test_probabilities, test["label"].to_numpy(), bootstrap)
+
+
 def register_lowest_loss(
-    registry: ModelRegistry, families: Sequence[CalibratedFamily], split: SplitResult
+    registry: ModelRegistry,
+    families: Sequence[CalibratedFamily],
+    split: SplitResult,
+    candles: pl.DataFrame,
+    threads: int,
 ) -> tuple[CalibratedFamily, ModelReference]:
     """Register the family of the lowest validation log loss, of equal ones the first; return it and its version.
 
-    It is not tradable until it was backtested and judged.
+    It alone is given a volatility head and an interval, fitted on the split and the snapshot's candles. It is not
+    tradable until it was backtested and judged.
     """
     chosen = min(families, key=lambda family: family.validation_log_loss)
     for family in families:
         registry.log(family.reference.run_id, tags={"registered": "yes" if family is chosen else "no"})
-    report, manifest = chosen.calibrated.report, chosen.calibrated.bundle.manifest
+    reference = chosen.reference
+    uncertain = fit_and_log_uncertainty(registry, reference.run_id, reference.folder / BUNDLE, split, candles, threads)
+    chosen = replace(chosen, calibrated=replace(chosen.calibrated, bundle=uncertain.bundle), uncertainty=uncertain)
+    report, manifest = chosen.calibrated.report, uncertain.bundle.manifest
     test = report.metrics["test"]
     metrics = {
         "log_loss": test["log_loss"],
@@ -143,13 +166,12 @@ def register_lowest_loss(
         **{name: test[name] for name in ("auc", "pr_auc", "accuracy", "brier", "ece")},
     }
     version = registry.register(
-        chosen.reference.run_id,
-        chosen.reference.folder / BUNDLE,
+        reference.run_id,
+        reference.folder / BUNDLE,
         f"{manifest.family} candidate trained on {manifest.snapshot_id}.",
         {**version_tags(manifest, ["it was not judged yet"]), "metrics": json_tag(rounded(metrics))},
         example=split.test,
     )
-    reference = chosen.reference
     return chosen, ModelReference(
         version=version, run_id=reference.run_id, snapshot_id=reference.snapshot_id, folder=reference.folder
     )

@@ -69,7 +69,9 @@ class Prediction(BaseModel):
     timestamp: datetime = Field(description="When this answer was computed, UTC")
     current_price: float = Field(alias="_current_price", description="Close of the bar the features describe")
     prob_up: float = Field(ge=0, le=1, description="Calibrated probability that the close after the horizon is higher")
-    side: Side = Field(description="long from 0.55 up, short from 0.45 down, else flat; flat when abstaining")
+    side: Side = Field(
+        description="long from 0.55 up, short from 0.45 down, else flat; flat when abstaining or not paying its costs"
+    )
     confidence: float = Field(ge=0, le=1, description="2 * |prob_up - 0.5|")
     price_target: float | None = Field(
         description="close * exp((2 * prob_up - 1) * volatility); without a volatility head, the realised one of the "

@@ -14,6 +14,7 @@ import numpy as np
 
 from levibot_core.errors import BundleError, HomeNotWritableError, LevibotError, RegistryError
 from levibot_core.models.bundle import ModelBundle
+from levibot_core.models.uncertainty import read_uncertainty
 from levibot_serving.cache import ModelCache
 from levibot_serving.config import ServingSettings
 from levibot_serving.registry import CHAMPION, MlflowRegistry, ModelRecord, ModelRegistry
@@ -154,7 +155,9 @@ class ModelStore:
         return bundle
 
     def _check(self, bundle: ModelBundle) -> None:
-        """Refuse a bundle of another model, and one that cannot predict; the prediction also warms it up.
+        """Refuse a bundle of another model, one that cannot predict, and one with a broken part.
+
+        The prediction also warms it up.
 
         Raises:
             BundleError: the reason in words.
@@ -165,6 +168,7 @@ class ModelStore:
         probability = float(bundle.predict(np.zeros((1, len(manifest.features) + 1)))[0])
         if not 0.0 <= probability <= 1.0:
             raise BundleError(f"Expected the bundle to predict a probability, was {probability}.")
+        read_uncertainty(bundle.parts, manifest.horizon_bars)
 
     def _keep_last_good(self, status: StoreStatus) -> None:
         if self.served is None:
@@ -184,7 +188,11 @@ class ModelStore:
         before = self.served
         same = before is not None and before.record.key == record.key
         loaded_at_ms = before.loaded_at_ms if before is not None and same else time.time_ns() // 1_000_000
-        self.served = ServedModel(bundle, record, tradable, reasons, loaded_at_ms, from_cache)
+        if before is not None and before.bundle is bundle:
+            uncertainty = before.uncertainty
+        else:
+            uncertainty = read_uncertainty(bundle.parts, bundle.manifest.horizon_bars)
+        self.served = ServedModel(bundle, record, tradable, reasons, loaded_at_ms, from_cache, uncertainty)
         if not same:
             self.swaps += 1
             logger.info(

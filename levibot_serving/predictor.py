@@ -11,19 +11,22 @@ volatility expected over the horizon: the model's own forecast of it, or what th
 import math
 from datetime import UTC, datetime
 
+import numpy as np
+
 from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.bundle import BundleManifest
 from levibot_core.models.predictors import BASE_RATE, LIGHTGBM
-from levibot_core.models.uncertainty import ReturnOutlook, probability_interval, return_outlook
+from levibot_core.models.uncertainty import VOLATILITY_FEATURE, ReturnOutlook, probability_interval, return_outlook
+from levibot_core.risk.policy import CostAwarePolicy
 from levibot_core.stores.online import FeatureVector
 from levibot_serving.contract import Prediction, Side
 from levibot_serving.served import REAL_MARKETS, ServedModel
 
 LONG_THRESHOLD = 0.55
 SHORT_THRESHOLD = 0.45
-VOLATILITY_FEATURE = "realized_volatility_48"
 CLOCK_TOLERANCE_S = 5.0
+POLICY = CostAwarePolicy()
 
 
 def predict(
@@ -54,13 +57,13 @@ def predict(
     whole = _whole(manifest, symbol, vector)
     probability, bounds = _probability(served, whole)
     outlook = return_outlook(served.uncertainty, symbol, whole.values, manifest.symbols)
+    volatility = _volatility(whole, outlook, manifest.horizon_bars)
 
     age_s = (now_ms - whole.known_at_ms) / 1000
     doubt = doubt_about_age(age_s, Timeframe.parse(manifest.timeframe), grace_seconds)
     abstain = doubt is not None or manifest.family == BASE_RATE
-    reasons = list(served.reasons)
-    if doubt is not None:
-        reasons.append(doubt)
+    unpaid = None if abstain else _why_it_does_not_pay(probability, volatility)
+    reasons = [*served.reasons, *(reason for reason in (doubt, unpaid) if reason is not None)]
     if whole.source_kind not in REAL_MARKETS:
         reasons.append(f"the features come from a market of kind {whole.source_kind!r}, which is never tradable")
 
@@ -71,9 +74,9 @@ def predict(
         timestamp=utc(now_ms),
         current_price=whole.close,
         prob_up=probability,
-        side="flat" if abstain else side_of(probability),
+        side="flat" if abstain or unpaid else side_of(probability),
         confidence=2 * abs(probability - 0.5),
-        price_target=_price_target(whole, probability, outlook, manifest.horizon_bars),
+        price_target=_price_target(whole.close, probability, volatility),
         **_limits(whole.close, outlook),
         prob_lower=None if bounds is None else bounds[0],
         prob_upper=None if bounds is None else bounds[1],
@@ -88,7 +91,7 @@ def predict(
         feature_age_s=age_s,
         staleness_s=age_s,
         source=whole.source_kind,
-        tradable=served.tradable and not abstain and whole.source_kind in REAL_MARKETS,
+        tradable=served.tradable and not abstain and unpaid is None and whole.source_kind in REAL_MARKETS,
         abstain=abstain,
         fallback=doubt is not None,
         fallback_reason=doubt,
@@ -165,17 +168,32 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _price_target(
-    vector: FeatureVector, probability: float, outlook: ReturnOutlook | None, horizon_bars: int
-) -> float | None:
+def _volatility(vector: FeatureVector, outlook: ReturnOutlook | None, horizon_bars: int) -> float | None:
+    """Over the horizon, fraction: what the model's head forecasts, else what the last 48 bars suggest."""
     if outlook is not None:
-        volatility = outlook.volatility
-    elif VOLATILITY_FEATURE in vector.values:
-        volatility = vector.values[VOLATILITY_FEATURE] * math.sqrt(horizon_bars)
-    else:
+        return outlook.volatility
+    recent = vector.values.get(VOLATILITY_FEATURE)
+    return None if recent is None else recent * math.sqrt(horizon_bars)
+
+
+def _why_it_does_not_pay(probability: float, volatility: float | None) -> str | None:
+    """Why acting on the forecast is not expected to earn its costs; None where it is."""
+    if volatility is None or not (math.isfinite(volatility) and volatility > 0.0):
+        return "how far the price may move is not known, so it is not known either whether acting would pay its costs"
+    edge = abs(float(POLICY.edges(np.array([probability]), np.array([volatility]))[0]))
+    if edge > POLICY.round_trip_cost:
+        return None
+    return (
+        f"acting on it is expected to earn {1e4 * edge:.1f} basis points before costs, and a round trip costs "
+        f"{1e4 * POLICY.round_trip_cost:.1f}"
+    )
+
+
+def _price_target(close: float, probability: float, volatility: float | None) -> float | None:
+    if volatility is None:
         return None
     try:
-        target = vector.close * math.exp((2 * probability - 1) * volatility)
+        target = close * math.exp((2 * probability - 1) * volatility)
     except OverflowError:
         return None
     return target if math.isfinite(target) else None

@@ -86,7 +86,7 @@ def verdict(summary: BacktestSummary) -> str:
     strategy, holding = summary.strategy, summary.buy_and_hold
     beside = f"Buying and holding returned {holding.total_return:+.2%}."
     if strategy.trades == 0:
-        return f"It made no trade: no forecast left the band in which it takes no side. {beside}"
+        return f"It made no trade: no forecast that takes a side was expected to pay its costs. {beside}"
     if strategy.total_return <= 0:
         costs = strategy.fees_paid + strategy.slippage_paid
         before = "earned" if strategy.gross_pnl > 0 else "lost"

@@ -114,6 +114,12 @@ class ModelBundle:
         )
         return cls(manifest, files)
 
+    def with_parts(self, parts: Mapping[str, bytes]) -> "ModelBundle":
+        """The same model with other optional parts: name to content of some of `PARTS`. Raises as `build`."""
+        family = FAMILIES[self.manifest.family]
+        own = {name: self._files[name] for name in (*family.files, *family.optional) if name in self._files}
+        return self.build(self.manifest, self.manifest.family, own, self._calibrator, parts)
+
     @property
     def calibrator(self) -> Calibrator:
         """What makes probabilities of scores."""

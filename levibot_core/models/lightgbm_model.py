@@ -3,7 +3,6 @@
 Training is deterministic: the same rows, parameters and seed give the same text, whatever the number of threads.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,12 +10,11 @@ import lightgbm
 import numpy as np
 
 from levibot_core.config import TrainingProfile
+from levibot_core.models.booster_text import without_threads
 from levibot_core.models.class_weight import weight_of_rises, without_class_weight
 from levibot_core.models.design import LabelledMatrix
 from levibot_core.models.predictors import SYMBOL_CODE, matrix_columns
 from levibot_core.models.trainer import BestRound, KeepGoing, TrainedBooster
-
-_THREADS_LINE = re.compile(r"^\[num_threads: \d+\]$", re.MULTILINE)
 
 
 class LightGBMTrainer:
@@ -85,7 +83,7 @@ class LightGBMTrainer:
             feval=score,
             callbacks=[stop],
         )
-        return best.booster(_without_threads(booster.model_to_string(num_iteration=best.rounds)))
+        return best.booster(without_threads(booster.model_to_string(num_iteration=best.rounds)))
 
 
 def gain_importance(booster_text: str) -> dict[str, float]:
@@ -95,8 +93,3 @@ def gain_importance(booster_text: str) -> dict[str, float]:
     shares = gains / gains.sum() if gains.sum() > 0 else gains
     ranked = sorted(zip(booster.feature_name(), shares.tolist(), strict=True), key=lambda item: (-item[1], item[0]))
     return dict(ranked)
-
-
-def _without_threads(text: str) -> str:
-    """The number of threads is the one setting that the model does not depend on: keep it out of the text."""
-    return _THREADS_LINE.sub("[num_threads: 1]", text)

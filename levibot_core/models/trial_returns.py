@@ -17,11 +17,10 @@ import numpy as np
 import polars as pl
 
 from levibot_core.models.metrics import log_losses
+from levibot_core.risk.policy import CostAwarePolicy
 
-FEE: Final = 0.0015
-SLIPPAGE: Final = 0.0005
-ROUND_TRIP_COST: Final = 2 * (FEE + SLIPPAGE)
-"""Of the position: 15 bps of fee and 5 bps of slippage a side."""
+ROUND_TRIP_COST: Final = CostAwarePolicy().round_trip_cost
+"""Of the position, as the policy has it by default."""
 _DAY_MS = 86_400_000
 
 

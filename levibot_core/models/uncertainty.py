@@ -6,13 +6,14 @@ it; what each part is, is in `.volatility`, `.conformal` and `.venn_abers`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from levibot_core.errors import BundleError
 from levibot_core.models.calibration import Calibrator
 from levibot_core.models.conformal import INTERVAL, ReturnInterval, read_interval
-from levibot_core.models.predictors import assemble_row
+from levibot_core.models.predictors import assemble_row, text_of
 from levibot_core.models.venn_abers import VennAbersCalibrator
 from levibot_core.models.volatility import (
     VOLATILITY_BOOSTER,
@@ -20,6 +21,9 @@ from levibot_core.models.volatility import (
     VolatilityHead,
     read_volatility,
 )
+
+VOLATILITY_FEATURE: Final = "realized_volatility_48"
+"""Log ratio per bar; times the root of the horizon it stands in where a model has no volatility head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def read_uncertainty(parts: Mapping[str, bytes], horizon_bars: int) -> Uncertain
     Raises:
         BundleError: a part is altered, lacks the one it needs, or is of another horizon.
     """
-    texts = {name: _text(name, parts[name]) for name in _KNOWN if name in parts}
+    texts = {name: text_of(parts, name) for name in _KNOWN if name in parts}
     absent = [name for name in (VOLATILITY_BOOSTER, VOLATILITY_SETTINGS) if name not in texts]
     if texts and absent:
         raise BundleError(
@@ -107,10 +111,3 @@ def probability_interval(calibrator: Calibrator, raw: np.ndarray) -> tuple[float
 
 
 _KNOWN = (VOLATILITY_BOOSTER, VOLATILITY_SETTINGS, INTERVAL)
-
-
-def _text(name: str, content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise BundleError(f"Expected {name} to be UTF-8 text, but {error}. Fetch the bundle again.") from error

@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from levibot_core.errors import DataQualityError
 from levibot_core.labels.volatility import realized_volatility
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.models.block_bootstrap import BlockBootstrap, MetricInterval
-from levibot_core.models.bundle import BundleIdentity
+from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.conformal import INTERVAL, AdaptiveConformal, OnlineIntervals, conformity_scores, interval_text
 from levibot_core.models.conformal_coverage import CoverageReport, coverage_report
 from levibot_core.models.design import design_matrix
@@ -50,6 +51,40 @@ class FittedUncertainty:
 
     parts: Mapping[str, bytes]
     report: UncertaintyReport
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainModel:
+    """A model with the parts that its rows let fit.
+
+    Attributes:
+        bundle: The model, with or without parts.
+        report: What was measured on them; None without parts.
+        absent: Why there are none, in words; None when there are.
+    """
+
+    bundle: ModelBundle
+    report: UncertaintyReport | None
+    absent: str | None
+
+
+def add_uncertainty(bundle: ModelBundle, split: SplitResult, candles: pl.DataFrame, threads: int = 1) -> UncertainModel:
+    """Give a calibrated model its optional parts; leave it as it is where there is too little to fit them on.
+
+    Args:
+        bundle: The model.
+        split: The rows it was trained and calibrated on.
+        candles: Those of the same snapshot.
+        threads: Threads to use; they do not change the result.
+
+    Raises:
+        MissingFeatureError, UnknownSymbolError: as `design_matrix`.
+    """
+    try:
+        fitted = fit_uncertainty(split, candles, bundle.manifest, threads)
+    except DataQualityError as error:
+        return UncertainModel(bundle, None, str(error))
+    return UncertainModel(bundle.with_parts(fitted.parts), fitted.report, None)
 
 
 def fit_uncertainty(

@@ -67,9 +67,10 @@ def train(workspace: Workspace, family: str) -> FamilyTraining:
 def test_both_families_are_trained_compared_and_the_better_one_is_registered(workspace: Workspace) -> None:
     registry, client = workspace.registry, workspace.registry.client
     trained = [train(workspace, family) for family in ("lightgbm", "xgboost")]
-    split = chronological_split(workspace.snapshots.load(snapshot_id(workspace)).rows)
+    snapshot = workspace.snapshots.load(snapshot_id(workspace))
+    split = chronological_split(snapshot.rows)
     calibrated = [calibrate_family(registry, found.reference, split) for found in trained]
-    chosen, model = register_lowest_loss(registry, calibrated, split)
+    chosen, model = register_lowest_loss(registry, calibrated, split, snapshot.candles, threads=1)
 
     for found, trials in zip(trained, (3, 2), strict=True):
         reference = found.reference
@@ -90,6 +91,12 @@ def test_both_families_are_trained_compared_and_the_better_one_is_registered(wor
     assert all(json.loads(parameters) for parameters in ledger["parameters"])
     assert chosen.validation_log_loss == min(found.validation_log_loss for found in calibrated)
     assert registry.version(model.version).family == chosen.reference.family
+    run = client.get_run(chosen.reference.run_id)
+    assert run.data.tags["uncertainty"] == "fitted"
+    assert {"test_volatility_qlike_head", "test_volatility_qlike_har_rv", "test_interval_coverage"} <= set(
+        run.data.metrics
+    )
+    assert set(registry.load_bundle(model.version).parts) == {"interval.json", "volatility.txt", "volatility.json"}
 
     # As MLflow's users load it, on real rows.
     with registry._fluent():

@@ -110,7 +110,7 @@ def vector() -> Callable[..., FeatureVector]:
 
     def make(**changes: object) -> FeatureVector:
         now_ms = time.time_ns() // 1_000_000
-        values = {"return_1": 1.5, "realized_volatility_48": 0.002, "rsi_14": 0.3, "not_needed": 9.0}
+        values = {"return_1": 1.5, "realized_volatility_48": 0.02, "rsi_14": 0.3, "not_needed": 9.0}
         fresh = FeatureVector("BTC/USDT", now_ms - 301_000, now_ms - 1_000, "v1", "recorded", 100.0, values)
         return replace(fresh, **changes)  # type: ignore[arg-type]
 

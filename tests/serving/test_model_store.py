@@ -1,12 +1,18 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from levibot_core.models.bundle import ModelBundle
+from levibot_core.models.conformal import INTERVAL, ReturnInterval, interval_text
+from levibot_core.models.volatility import VOLATILITY_BOOSTER, VOLATILITY_SETTINGS
+from levibot_core.models.volatility_fitting import train_volatility
 from levibot_serving.config import ServingSettings
 from levibot_serving.model_store import ModelStore
+from levibot_serving.predictor import predict
 
+FEATURES = ("return_1", "realized_volatility_48", "rsi_14")
 Bundles = Callable[..., ModelBundle]
 Stores = Callable[[], ModelStore]
 
@@ -14,6 +20,22 @@ Stores = Callable[[], ModelStore]
 @pytest.fixture
 def store(model_store: Stores) -> ModelStore:
     return model_store()
+
+
+@pytest.fixture(scope="session")
+def parts() -> dict[str, bytes]:
+    """A volatility head of a few trees, and an interval."""
+    generator = np.random.default_rng(1)
+    rows = np.column_stack([generator.normal(size=(600, len(FEATURES))), generator.integers(0, 2, 600)])
+    volatility = np.exp(generator.normal(-5.0, 0.5, 600))
+    head = train_volatility(
+        (rows[:400], volatility[:400]), (rows[400:], volatility[400:]), FEATURES, 12, 1, max_rounds=5
+    )
+    return {
+        VOLATILITY_BOOSTER: head.booster_text.encode(),
+        VOLATILITY_SETTINGS: head.settings_text.encode(),
+        INTERVAL: interval_text(ReturnInterval(0.9, 1.5, 0.005)).encode(),
+    }
 
 
 def version_of(store: ModelStore) -> int:
@@ -39,6 +61,33 @@ def test_a_promotion_is_followed_and_a_rollback_needs_no_download(
         store.refresh()
         assert version_of(store) == version
     assert (store.swaps, stub_registry.downloads) == (3, 2)
+
+
+def test_the_optional_parts_are_read_and_reach_the_answer(
+    store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles, parts: dict[str, bytes], vector: Any
+) -> None:
+    stub_registry.hold(lightgbm_bundle().with_parts(parts))
+    store.refresh()
+    assert store.served is not None
+    features = vector()
+    prediction = predict(store.served, "BTC/USDT", features, features.known_at_ms, 60.0)
+    assert prediction.volatility is not None
+    assert prediction.interval_level == 0.9
+    assert prediction.price_lower is not None
+    assert prediction.price_upper is not None
+    assert prediction.price_lower < prediction.current_price < prediction.price_upper
+
+
+@pytest.mark.parametrize("broken", ["volatility.txt", "volatility.json", "interval.json"])
+def test_a_broken_part_is_refused_and_the_last_good_model_stays(
+    store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles, parts: dict[str, bytes], broken: str
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 1)
+    store.refresh()
+    stub_registry.hold(lightgbm_bundle().with_parts({**parts, broken: b"{}"}), 2)
+    store.refresh()
+    assert version_of(store) == 1
+    assert "Version 2 is not served" in str(store.status.problem)
 
 
 def test_looking_again_changes_nothing(store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles) -> None:

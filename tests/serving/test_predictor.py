@@ -13,19 +13,19 @@ from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.conformal import ReturnInterval
 from levibot_core.models.predictors import LIGHTGBM
-from levibot_core.models.uncertainty import UncertaintyParts
+from levibot_core.models.uncertainty import VOLATILITY_FEATURE, UncertaintyParts
 from levibot_core.models.venn_abers import VennAbersCalibrator
 from levibot_core.models.volatility import VolatilityHead
 from levibot_core.models.volatility_fitting import train_volatility
 from levibot_core.stores.online import FeatureVector
-from levibot_serving.predictor import VOLATILITY_FEATURE, predict, side_of
+from levibot_serving.predictor import predict, side_of
 from levibot_serving.registry import ModelRecord
 from levibot_serving.served import ServedModel
 
 NOW_MS = 1_767_225_600_000
 GRACE_S = 60.0
 BAR_S = 300
-VALUES = {"return_1": 1.5, "realized_volatility_48": 0.002, "rsi_14": 0.3}
+VALUES = {"return_1": 1.5, "realized_volatility_48": 0.02, "rsi_14": 0.3}
 
 Vector = Callable[..., FeatureVector]
 
@@ -63,7 +63,7 @@ def test_a_fresh_vector_gives_the_models_own_number(served: ServedModel, vector:
     assert prediction.confidence == 2 * (expected - 0.5)
     assert (prediction.side, prediction.tradable, prediction.abstain) == ("long", True, False)
     assert (prediction.fallback, prediction.fallback_reason, prediction.reasons) == (False, None, ())
-    assert prediction.price_target == 100.0 * math.exp((2 * expected - 1) * 0.002 * math.sqrt(12))
+    assert prediction.price_target == 100.0 * math.exp((2 * expected - 1) * 0.02 * math.sqrt(12))
     assert (prediction.horizon, prediction.timeframe, prediction.model_version) == (60, "5m", 3)
     assert prediction.feature_age_s == prediction.staleness_s == 1.0
 
@@ -121,6 +121,26 @@ def test_a_model_that_is_not_tradable_still_forecasts(
     assert (prediction.tradable, prediction.abstain, prediction.side) == (False, False, "long")
     assert prediction.reasons == ("lost to buy-and-hold",)
     assert prediction.note == "a note"
+
+
+def test_a_forecast_that_does_not_pay_its_costs_is_flat_and_says_both_figures(
+    served: ServedModel, vector: Vector
+) -> None:
+    calm = vector_aged(vector, 1, values={**VALUES, VOLATILITY_FEATURE: 0.0005})
+    prediction = predict(served, "BTC/USDT", calm, NOW_MS, GRACE_S)
+    assert prediction.prob_up > 0.55
+    assert (prediction.side, prediction.tradable, prediction.abstain) == ("flat", False, False)
+    edge = (2 * prediction.prob_up - 1) * math.sqrt(2 / math.pi) * 0.0005 * math.sqrt(12)
+    assert prediction.reasons == (
+        f"acting on it is expected to earn {1e4 * edge:.1f} basis points before costs, and a round trip costs 40.0",
+    )
+
+
+def test_where_nothing_moved_nobody_knows_whether_it_pays(served: ServedModel, vector: Vector) -> None:
+    still = vector_aged(vector, 1, values={**VALUES, VOLATILITY_FEATURE: 0.0})
+    prediction = predict(served, "BTC/USDT", still, NOW_MS, GRACE_S)
+    assert (prediction.side, prediction.tradable, prediction.abstain) == ("flat", False, False)
+    assert "not known" in prediction.reasons[0]
 
 
 def test_the_base_rate_abstains(base_rate: ModelBundle, vector: Vector) -> None:

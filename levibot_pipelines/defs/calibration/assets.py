@@ -6,6 +6,7 @@ from levibot_core.validation.split import chronological_split
 from levibot_pipelines.defs.shared.metadata import OWNERS, plot
 from levibot_pipelines.references import CandidateReference, ModelReference
 from levibot_pipelines.registration import calibrate_family, register_lowest_loss
+from levibot_pipelines.uncertainty import uncertainty_metadata
 from levibot_pipelines.workspace import Workspace
 
 
@@ -21,9 +22,12 @@ def calibrated_model(
     workspace: dg.ResourceParam[Workspace], lightgbm: CandidateReference, xgboost: CandidateReference
 ) -> dg.MaterializeResult[ModelReference]:
     """The family of the lowest validation log loss, calibrated, in MLflow's registry. Not served, not judged yet."""
-    split = chronological_split(workspace.snapshots.load(lightgbm.snapshot_id).rows)
+    snapshot = workspace.snapshots.load(lightgbm.snapshot_id)
+    split = chronological_split(snapshot.rows)
     calibrated = [calibrate_family(workspace.registry, candidate, split) for candidate in (lightgbm, xgboost)]
-    chosen, model = register_lowest_loss(workspace.registry, calibrated, split)
+    chosen, model = register_lowest_loss(
+        workspace.registry, calibrated, split, snapshot.candles, workspace.settings.threads
+    )
     report = chosen.calibrated.report
     return dg.MaterializeResult(
         value=model,
@@ -34,6 +38,7 @@ def calibrated_model(
             **{f"{found.reference.family}_validation_log_loss": found.validation_log_loss for found in calibrated},
             **{f"test_{name}": value for name, value in report.metrics["test"].items()},
             "test_log_loss_of_the_base_rate": report.base_rate_log_loss["test"],
+            **uncertainty_metadata(chosen.uncertainty),
             **{name: plot(png) for name, png in chosen.plots.items()},
         },
     )

@@ -7,6 +7,7 @@ from levibot_core.backtest.engine import Account, BacktestParameters, run_backte
 from levibot_core.backtest.metrics import AccountMetrics, BacktestSummary, account_metrics, reasons_against_trading
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models import metrics as forecast_metrics
+from levibot_core.risk.policy import CostAwarePolicy
 from levibot_core.schemas import TIMESTAMP
 
 _DAY = Timeframe.parse("1d")
@@ -121,7 +122,11 @@ def _summary(strategy: dict[str, float | None], holding: dict[str, float | None]
         ({"total_return": -0.1, "sharpe": -1.0}, {"total_return": -0.2, "sharpe": -2.0}, ["lost 10.00%"]),
         ({"total_return": 0.1, "sharpe": 2.0}, {"total_return": 0.2, "sharpe": 1.0}, ["buying and holding +20.00%"]),
         ({"total_return": 0.2, "sharpe": 1.0}, {"total_return": 0.1, "sharpe": 2.0}, ["Sharpe ratio is 1.00"]),
-        ({"total_return": 0.0, "trades": 0}, {"total_return": -0.1}, ["made no trade"]),
+        (
+            {"total_return": 0.0, "trades": 0},
+            {"total_return": -0.1},
+            ["no forecast that takes a side was expected to pay its costs"],
+        ),
     ],
 )
 def test_a_model_that_lost_or_was_beaten_by_holding_is_not_tradable_and_says_why(
@@ -133,10 +138,12 @@ def test_a_model_that_lost_or_was_beaten_by_holding_is_not_tradable_and_says_why
     assert all(text in reason for text, reason in zip(mentioned, reasons, strict=True))
 
 
-def test_the_thresholds_of_backtest_scores_and_serving_are_the_same() -> None:
+def test_the_thresholds_and_costs_of_backtest_scores_and_serving_are_the_same() -> None:
     from levibot_serving import predictor
 
     parameters = BacktestParameters()
     for module in (forecast_metrics, predictor):
         assert parameters.long_threshold == module.LONG_THRESHOLD
         assert parameters.short_threshold == module.SHORT_THRESHOLD
+    for policy in (CostAwarePolicy(), predictor.POLICY):
+        assert (policy.taker_fee, policy.slippage) == (parameters.taker_fee, parameters.slippage)

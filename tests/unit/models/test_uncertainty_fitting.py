@@ -8,9 +8,10 @@ import pytest
 
 from levibot_core.labels.direction import direction_labels
 from levibot_core.market.timeframe import Timeframe
+from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity
 from levibot_core.models.uncertainty import read_uncertainty, return_outlook
-from levibot_core.models.uncertainty_fitting import FittedUncertainty, fit_uncertainty
+from levibot_core.models.uncertainty_fitting import FittedUncertainty, add_uncertainty, fit_uncertainty
 from levibot_core.schemas import TIMESTAMP
 from levibot_core.validation.split import SplitResult, chronological_split
 
@@ -84,3 +85,24 @@ def test_later_rows_change_neither_head_nor_interval(
         close=pl.when(pl.col("ts") >= first_test).then(pl.col("close") * noise).otherwise("close")
     )
     assert fit_uncertainty(split, shaken, regime_identity).parts == fitted.parts
+
+
+def test_a_model_is_given_its_parts_and_forecasts_as_before(
+    market: tuple[SplitResult, pl.DataFrame], fitted: FittedUncertainty, regime_identity: BundleIdentity
+) -> None:
+    bare = base_rate_bundle(regime_identity)
+    found = add_uncertainty(bare, *market)
+    assert (found.report, found.absent) == (fitted.report, None)
+    assert found.bundle.parts == fitted.parts
+    assert found.bundle.with_parts({}).manifest == bare.manifest
+
+
+def test_with_too_few_rows_the_parts_are_left_out_and_it_says_why(
+    market: tuple[SplitResult, pl.DataFrame], regime_identity: BundleIdentity
+) -> None:
+    split, candles = market
+    few = chronological_split(pl.concat(split.parts.values()).filter(pl.col("ts") < candles["ts"][60]))
+    bare = base_rate_bundle(regime_identity)
+    found = add_uncertainty(bare, few, candles.filter(pl.col("ts") < candles["ts"][70]))
+    assert (found.bundle, found.report) == (bare, None)
+    assert "Expected" in str(found.absent)

@@ -1,0 +1,101 @@
+"""A model is traded only where its forecasts pay: the same rows in a calm and in a wild market."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from levibot_core.backtest.candidate import backtest_model, expected_volatilities, forecasts_that_pay
+from levibot_core.backtest.metrics import backtest_metrics, reasons_against_trading
+from levibot_core.errors import MissingFeatureError
+from levibot_core.models.base_rate import base_rate_bundle
+from levibot_core.models.bundle import BundleIdentity, ModelBundle
+from levibot_core.models.uncertainty import VOLATILITY_FEATURE
+from levibot_core.models.volatility import VOLATILITY_BOOSTER, VOLATILITY_SETTINGS
+from levibot_core.models.volatility_fitting import train_volatility
+from levibot_core.risk.policy import CostAwarePolicy
+from levibot_core.schemas import TIMESTAMP
+
+BARS = 30
+HORIZON = 4
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    """Forecasts a rise with a probability of about 0.79, always."""
+    identity = BundleIdentity(
+        model_name="levibot-5m-h4",
+        timeframe="5m",
+        horizon_bars=HORIZON,
+        symbols=("A/B",),
+        feature_set="v1",
+        features=(VOLATILITY_FEATURE,),
+        snapshot_id="none",
+        source_kind="recorded",
+        created_at=datetime(2025, 1, 1, tzinfo=UTC),
+        seed=1,
+    )
+    return base_rate_bundle(identity, np.repeat([1, 0], [40, 10]))
+
+
+def market(volatility: float) -> tuple[Any, pl.DataFrame]:
+    """A snapshot whose price never moves, and rows that say how volatile it was."""
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    candles = pl.DataFrame(
+        {
+            "symbol": ["A/B"] * BARS,
+            "ts": pl.Series([start + timedelta(minutes=5 * bar) for bar in range(BARS)]).cast(TIMESTAMP),
+            "open": [100.0] * BARS,
+            "close": [100.0] * BARS,
+        }
+    )
+    snapshot = SimpleNamespace(candles=candles, manifest=SimpleNamespace(timeframe="5m"))
+    return snapshot, candles.select("symbol", "ts", pl.lit(volatility).alias(VOLATILITY_FEATURE))
+
+
+def test_a_forecast_is_kept_exactly_where_its_edge_exceeds_the_costs(bundle: ModelBundle) -> None:
+    _, rows = market(0.01)
+    volatilities = np.linspace(0.0, 0.01, BARS)
+    rows = rows.with_columns(pl.Series(VOLATILITY_FEATURE, volatilities))
+    policy = CostAwarePolicy()
+    found = forecasts_that_pay(bundle, rows, policy)
+
+    probability = bundle.predict(np.zeros((1, 2)))[0]
+    edges = (2 * probability - 1) * math.sqrt(2 / math.pi) * volatilities * math.sqrt(HORIZON)
+    expected = [probability if edge > policy.round_trip_cost else None for edge in edges]
+    assert found["prob_up"].to_list() == expected
+    assert 0 < found["prob_up"].null_count() < BARS
+    assert found.select("symbol", "ts").equals(rows.select("symbol", "ts"))
+
+
+def test_a_calm_market_is_not_traded_and_the_reason_names_the_costs(bundle: ModelBundle) -> None:
+    calm, wild = (backtest_model(bundle, *market(volatility)) for volatility in (0.0005, 0.01))
+    assert wild.strategy.trades.height == 1
+    assert calm.strategy.trades.is_empty()
+    assert "pay its costs" in reasons_against_trading(backtest_metrics(calm))[0]
+
+
+def test_the_volatility_head_is_asked_where_there_is_one(bundle: ModelBundle) -> None:
+    _, rows = market(0.0005)
+    features = np.column_stack([np.random.default_rng(1).normal(size=400), np.zeros(400)])
+    trained = train_volatility(
+        (features, np.full(400, 0.05)), (features, np.full(400, 0.05)), (VOLATILITY_FEATURE,), HORIZON, 1, max_rounds=1
+    )
+    parts = {
+        VOLATILITY_BOOSTER: trained.booster_text.encode(),
+        VOLATILITY_SETTINGS: trained.settings_text.encode(),
+    }
+    with_head = bundle.with_parts(parts)
+    assert expected_volatilities(with_head, rows) == pytest.approx(np.full(BARS, 0.05))
+    assert expected_volatilities(bundle, rows) == pytest.approx(np.full(BARS, 0.001))
+    assert forecasts_that_pay(with_head, rows, CostAwarePolicy())["prob_up"].null_count() == 0
+
+
+def test_without_any_volatility_the_model_is_not_traded_on_a_guess(bundle: ModelBundle) -> None:
+    _, rows = market(0.01)
+    with pytest.raises(MissingFeatureError, match=VOLATILITY_FEATURE):
+        expected_volatilities(bundle, rows.drop(VOLATILITY_FEATURE))
