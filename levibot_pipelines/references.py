@@ -34,6 +34,13 @@ class ModelReference(Reference):
     folder: Path
 
 
+class RebuildReference(Reference):
+    """Whether a candidate came out the same when it was trained again."""
+
+    version: int
+    identical: bool
+
+
 class BacktestReference(Reference):
     """A backtest's files and what it says against trading the model."""
 

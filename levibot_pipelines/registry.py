@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from levibot_core.errors import RegistryError
 from levibot_core.models.bundle import ModelBundle
+from levibot_core.stores.files import append_json_line
 from levibot_core.stores.paths import Home, not_writable
 from levibot_pipelines.instance import process_lives
 
@@ -169,6 +170,15 @@ class ModelRegistry:
                 parent = Path(path).parent.as_posix()
                 self.client.log_artifact(run_id, str(local), None if parent == "." else parent)
 
+    def logged_files(self, run_id: str, folder: str) -> dict[str, bytes]:
+        """The files that lie directly in a folder of a run's artifacts, by name; empty where there is none."""
+        with TemporaryDirectory(dir=self.home.root) as temporary:
+            paths = [item.path for item in self.client.list_artifacts(run_id, folder) if not item.is_dir]
+            return {
+                Path(path).name: Path(self.client.download_artifacts(run_id, path, temporary)).read_bytes()
+                for path in paths
+            }
+
     def close_abandoned_runs(self) -> int:
         """Mark as KILLED every run still open whose process no longer lives; return how many."""
         from mlflow.entities import RunStatus
@@ -309,15 +319,7 @@ class ModelRegistry:
             "to": to_version,
             "reason": reason,
         }
-        path = self.home.logs / "promotions.jsonl"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                os.fsync(log.fileno())
-        except OSError as error:
-            raise not_writable(path, error) from error
+        append_json_line(self.home.logs / "promotions.jsonl", record)
 
     def _aliases(self) -> dict[int, tuple[str, ...]]:
         from mlflow.exceptions import MlflowException

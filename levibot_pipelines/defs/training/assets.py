@@ -9,6 +9,7 @@ from levibot_core.models.metrics import log_losses
 from levibot_core.models.plots import tuning_history_png
 from levibot_core.validation.split import SplitResult, chronological_split
 from levibot_pipelines.defs.shared.metadata import OWNERS, plot
+from levibot_pipelines.rebuilding import log_recipe
 from levibot_pipelines.references import CandidateReference, SnapshotReference
 from levibot_pipelines.registration import bundle_identity, ensure_base_rate, log_training
 from levibot_pipelines.workspace import Workspace
@@ -64,6 +65,7 @@ def candidate(
         trained.save(folder)
         history = tuning_history_png(trained.tuning.trials, _base_rate_loss(split), "Validation log loss per trial")
         log_training(registry, run_id, trained, snapshot.manifest, history)
+        log_recipe(workspace, run_id, trained, snapshot.manifest)
     return dg.MaterializeResult(
         value=CandidateReference(run_id=run_id, snapshot_id=training_snapshot.snapshot_id, folder=folder),
         metadata={

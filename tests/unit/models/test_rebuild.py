@@ -1,0 +1,225 @@
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from levibot_core.config import TrainingProfile
+from levibot_core.errors import BundleError, SnapshotError
+from levibot_core.market.sources.base import SourceIdentity
+from levibot_core.models import retraining
+from levibot_core.models.bundle import BundleIdentity, ModelBundle
+from levibot_core.models.candidate import CalibratedCandidate, Candidate, calibrate_candidate, train_candidate
+from levibot_core.models.rebuild import RebuildReport, Scope, rebuild
+from levibot_core.models.recipe import (
+    Environment,
+    Recipe,
+    environment_differences,
+    library_versions,
+    read_recipe,
+    trials_digest,
+)
+from levibot_core.models.retraining import FamilyTraining, Retrained, train_lightgbm
+from levibot_core.stores.files import write_json_atomically
+from levibot_core.stores.lake import Lake
+from levibot_core.stores.snapshot_manifest import SnapshotManifest, content_checksum
+from levibot_core.stores.snapshots import SnapshotStore
+from levibot_core.validation.split import SplitResult, chronological_split
+
+NOW = Environment(
+    code_version="0123+src.4567", uncommitted_changes=False, constraints_sha256="c" * 64, libraries=library_versions()
+)
+Rebuild = Callable[..., RebuildReport]
+
+
+@pytest.fixture(scope="module")
+def snapshot(make_rows: Callable[..., pl.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> SnapshotManifest:
+    """The planted market as a snapshot on disk; `store` is where."""
+    rows = make_rows()
+    candles = rows.select("symbol", "ts", close="momentum")
+    source = SourceIdentity(kind="recorded", key="recorded", venue="recorded:test", description="planted")
+    draft = SnapshotManifest(
+        snapshot_id="",
+        created_at=datetime(2025, 1, 5, tzinfo=UTC),
+        as_of=datetime(2025, 1, 5, tzinfo=UTC),
+        checksum="",
+        rows=rows.height,
+        dropped={},
+        symbols=("BTC/USDT", "ETH/USDT"),
+        market="spot",
+        timeframe="5m",
+        horizon_bars=3,
+        feature_set="v1",
+        features=("momentum", "volatility", "noise"),
+        features_sha256="f" * 64,
+        source=source,
+        first_ts=rows["ts"].min(),
+        last_ts=rows["ts"].max(),
+        warm_up=1,
+    )
+    checksum = content_checksum(draft, rows, candles)
+    manifest = draft.model_copy(update={"snapshot_id": f"20250105T000000Z-{checksum[:12]}", "checksum": checksum})
+    folder = tmp_path_factory.mktemp("snapshots") / manifest.snapshot_id
+    folder.mkdir()
+    rows.write_parquet(folder / "rows.parquet")
+    candles.write_parquet(folder / "candles.parquet")
+    write_json_atomically(folder / "snapshot.json", manifest.model_dump(mode="json"))
+    _FOLDERS[manifest.snapshot_id] = folder.parent
+    return manifest
+
+
+_FOLDERS: dict[str, Path] = {}
+
+
+@pytest.fixture
+def store(snapshot: SnapshotManifest, tmp_path: Path) -> SnapshotStore:
+    """A store of its own with that snapshot."""
+    return SnapshotStore(Path(shutil.copytree(_FOLDERS[snapshot.snapshot_id], tmp_path / "snapshots")))
+
+
+@pytest.fixture(scope="module")
+def recipe(candidate: Candidate, snapshot: SnapshotManifest) -> Recipe:
+    """What the planted model was trained with."""
+    tuning = candidate.tuning
+    return Recipe(
+        identity=candidate.identity,
+        family="lightgbm",
+        parameters=dict(tuning.best_parameters),
+        rounds=tuning.best_rounds,
+        profile=candidate.profile,
+        threads=1,
+        snapshot=snapshot,
+        environment=NOW,
+        study_name=tuning.study_name,
+        trials=tuning.trials.height,
+        trials_digest=trials_digest(tuning.trials),
+    )
+
+
+@pytest.fixture
+def again(
+    calibrated: CalibratedCandidate, candidate: Candidate, recipe: Recipe, store: SnapshotStore, tmp_path: Path
+) -> Rebuild:
+    """Rebuild the planted model; keyword arguments replace what it is rebuilt from."""
+
+    def run(
+        recipe: Recipe = recipe,
+        bundle: ModelBundle = calibrated.bundle,
+        trials: pl.DataFrame = candidate.tuning.trials,
+        now: Environment = NOW,
+        scope: Scope = "winner",
+    ) -> RebuildReport:
+        return rebuild(bundle, recipe, trials, store, Lake(tmp_path / "lake"), now, tmp_path / "clean", scope)
+
+    return run
+
+
+def test_the_winning_trial_gives_the_same_bytes_and_bits(again: Rebuild, calibrated: CalibratedCandidate) -> None:
+    report = again()
+    assert (report.identical, report.mismatches, report.differences) == (True, (), ())
+    assert report.found == report.expected
+    assert {"booster.txt", "calibrator.json", "test forecasts"} == set(report.found)
+    assert report.found["booster.txt"] == calibrated.bundle.manifest.files["booster.txt"]
+    assert report.snapshot == "verified files"
+
+
+def test_the_whole_study_gives_the_same_trials(again: Rebuild) -> None:
+    report = again(scope="study")
+    assert (report.identical, report.mismatches) == (True, ())
+
+
+def test_another_model_is_told_apart_by_file_and_forecast(
+    again: Rebuild, split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, tmp_path: Path
+) -> None:
+    other = train_candidate(
+        split, identity.model_copy(update={"seed": 12}), profile, 1, tmp_path / "other.journal", "other"
+    )
+    report = again(bundle=calibrate_candidate(other, split).bundle)
+    assert not report.identical
+    named = {mismatch.partition(":")[0] for mismatch in report.mismatches}
+    assert {"seed", "booster.txt", "test forecasts"} <= named
+    assert report.largest_difference > 0.0
+
+
+def test_what_is_not_as_it_was_is_reported_and_the_rebuild_goes_on(again: Rebuild) -> None:
+    now = NOW.model_copy(
+        update={"code_version": "later", "constraints_sha256": None, "libraries": {**NOW.libraries, "numpy": "0.1"}}
+    )
+    report = again(now=now)
+    assert report.identical
+    assert [difference.partition(":")[0] for difference in report.differences] == [
+        "code version",
+        "constraints.txt",
+        "numpy",
+    ]
+    dirty = NOW.model_copy(update={"uncommitted_changes": True})
+    assert "uncommitted" in environment_differences(dirty, NOW)[0]
+
+
+def test_a_changed_recipe_is_noticed(again: Rebuild, recipe: Recipe) -> None:
+    assert "rounds" in again(recipe=recipe.model_copy(update={"rounds": recipe.rounds + 1})).mismatches[0]
+    with pytest.raises(BundleError, match="family that can be trained again"):
+        again(recipe=recipe.model_copy(update={"family": "oracle"}))
+    with pytest.raises(BundleError, match="among the 4 recorded trials"):
+        again(recipe=recipe.model_copy(update={"parameters": {**recipe.parameters, "num_leaves": 1000}}))
+
+
+def test_altered_trials_are_refused_and_durations_do_not_count(again: Rebuild, candidate: Candidate) -> None:
+    trials = candidate.tuning.trials
+    assert trials_digest(trials.with_columns(pl.col("seconds") + 1)) == trials_digest(trials)
+    with pytest.raises(BundleError, match="altered after the training"):
+        again(trials=trials.with_columns(pl.col("value") - 0.01))
+
+
+def test_a_damaged_snapshot_is_never_trained_on(
+    again: Rebuild, store: SnapshotStore, snapshot: SnapshotManifest
+) -> None:
+    path = store.root / snapshot.snapshot_id / "rows.parquet"
+    pl.read_parquet(path).with_columns(pl.col("momentum") + 1e-9).write_parquet(path)
+    with pytest.raises(SnapshotError, match="window and inputs"):  # the manifest of this one names neither
+        again()
+
+
+def test_a_snapshot_that_was_altered_together_with_its_manifest_is_found_out(again: Rebuild, recipe: Recipe) -> None:
+    foreign = recipe.snapshot.model_copy(update={"checksum": "0" * 64})
+    with pytest.raises(SnapshotError):
+        again(recipe=recipe.model_copy(update={"snapshot": foreign}))
+
+
+@pytest.mark.parametrize(("tolerance", "identical"), [(0.5, True), (1e-6, False)])
+def test_a_family_with_a_tolerance_is_held_to_it(
+    again: Rebuild, monkeypatch: pytest.MonkeyPatch, tolerance: float, identical: bool
+) -> None:
+    def nearly(train: pl.DataFrame, validation: pl.DataFrame, *given: object) -> Retrained:
+        identity, parameters, profile, seed, threads = given
+        return train_lightgbm(train, validation, identity, parameters, profile, seed + 1, threads)  # type: ignore
+
+    monkeypatch.setitem(retraining.TRAININGS, "lightgbm", FamilyTraining(nearly, tolerance))  # type: ignore[arg-type]
+
+    report = again()
+
+    assert report.found["booster.txt"] != report.expected["booster.txt"]
+    assert 1e-6 < report.largest_difference < 0.5
+    assert report.identical is identical
+
+
+def test_a_recipe_survives_its_file_to_the_last_bit(recipe: Recipe) -> None:
+    odd = recipe.model_copy(update={"parameters": {"a": 0.1 + 0.2, "b": 3, "c": np.nextafter(1.0, 2.0), "d": 1.0}})
+    restored = read_recipe(odd.text().encode())
+    assert restored == odd
+    assert [type(value) for value in restored.parameters.values()] == [float, int, float, float]
+    with pytest.raises(BundleError, match=r"Expected recipe\.json"):
+        read_recipe(b'{"format": "levibot-recipe/9"}')
+
+
+def test_other_rows_give_another_model(
+    make_rows: Callable[..., pl.DataFrame], recipe: Recipe, candidate: Candidate
+) -> None:
+    later = chronological_split(make_rows().filter(pl.col("ts") > pl.col("ts").min() + timedelta(minutes=5)))
+    found = train_lightgbm(
+        later.train, later.validation, recipe.identity, recipe.parameters, recipe.profile, recipe.identity.seed, 1
+    )
+    assert found.files["booster.txt"].decode() != candidate.booster_text
