@@ -39,6 +39,8 @@ def log_recipe(workspace: Workspace, run_id: str, trained: Candidate, snapshot: 
         snapshot=snapshot,
         environment=current_environment(),
         study_name=tuning.study_name,
+        validation_log_loss=tuning.best_value,
+        resumed=tuning.resumed,
         trials=tuning.trials.height,
         trials_digest=trials_digest(tuning.trials),
     )
@@ -98,10 +100,15 @@ def rebuild_version(workspace: Workspace, version: int, scope: Scope = "winner")
     return report
 
 
+def rebuild_log(workspace: Workspace) -> Path:
+    """Every rebuild ever tried in this home, one JSON record a line; only ever added to."""
+    return workspace.home.logs / "rebuilds.jsonl"
+
+
 def _keep(workspace: Workspace, report: RebuildReport) -> None:
     """The log first, the tag that the promotion gate looks at last."""
     record = {"model": workspace.settings.model_name, **report.model_dump(mode="json")}
-    append_json_line(workspace.home.logs / "rebuilds.jsonl", record)
+    append_json_line(rebuild_log(workspace), record)
     shown = {
         "identical": report.identical,
         "seconds": round(report.seconds, 2),

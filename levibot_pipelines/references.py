@@ -56,6 +56,7 @@ class CardReference(Reference):
     version: int
     json_file: Path
     markdown: Path
+    html: Path
 
 
 class ChallengerReference(Reference):

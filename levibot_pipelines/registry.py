@@ -233,6 +233,10 @@ class ModelRegistry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
+    def describe(self, version: int, description: str) -> None:
+        """Replace the description that people see beside a version; Markdown."""
+        self.client.update_model_version(self.model_name, str(version), description)
+
     def annotate(self, version: int, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version."""
         for name, value in tags.items():

@@ -95,6 +95,11 @@ class ModelBundle:
         return cls(manifest, files)
 
     @property
+    def files(self) -> Mapping[str, bytes]:
+        """Content of every file but the manifest, by name."""
+        return dict(self._files)
+
+    @property
     def calibrator(self) -> Calibrator:
         """What makes probabilities of scores."""
         return self._calibrator

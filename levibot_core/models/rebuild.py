@@ -157,7 +157,7 @@ def candidate_of(recipe: Recipe, trials: pl.DataFrame, trained: Retrained) -> Ca
         best_rounds=trained.rounds,
         best_value=trained.validation_loss,
         trials=trials,
-        resumed=0,
+        resumed=recipe.resumed,
     )
     text = trained.files[FAMILIES[recipe.family].file].decode()
     return Candidate(recipe.identity, recipe.profile, text, tuning)

@@ -52,6 +52,8 @@ class Recipe(BaseModel):
     snapshot: SnapshotManifest = Field(description="With it the rows can be computed again where their files are gone")
     environment: Environment
     study_name: str
+    validation_log_loss: float = Field(description="Of the winning trial, before calibration, nats")
+    resumed: int = Field(ge=0, description="Trials that an interrupted run had finished")
     trials: int = Field(ge=1, description="Finished trials of the study")
     trials_digest: str = Field(description="Of the table of finished trials, without their durations")
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from levibot_core.errors import LakeCorruptionError
 from levibot_core.models.bundle import ModelBundle
-from levibot_core.models.shap_values import shap_sample
+from levibot_core.models.shap_values import ShapSample, shap_sample
 from levibot_core.stores.files import write_atomically
 
 _COLUMNS = pl.Schema(
@@ -43,7 +43,11 @@ def shap_importance(bundle: ModelBundle, rows: pl.DataFrame, version: int, sampl
         UnknownSymbolError: the model does not know a row's symbol.
         MissingFeatureError: a feature is absent, or NaN or infinite in some row.
     """
-    found, snapshot_id = shap_sample(bundle, rows, sample), bundle.manifest.snapshot_id
+    return importance_of(shap_sample(bundle, rows, sample), version, bundle.manifest.snapshot_id)
+
+
+def importance_of(found: ShapSample, version: int, snapshot_id: str) -> pl.DataFrame:
+    """The importance of every column in SHAP values that were sampled already; columns as `shap_importance`."""
     size = len(found.columns)
     return pl.DataFrame(
         {

@@ -59,6 +59,15 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: _write_bytes(temporary, text.encode("utf-8")))
 
 
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write bytes with `write_atomically`.
+
+    Raises:
+        HomeNotWritableError: as `write_atomically`.
+    """
+    write_atomically(path, lambda temporary: _write_bytes(temporary, content))
+
+
 def write_json_atomically(path: Path, payload: Any) -> None:
     """Write `payload` as JSON that people can read and compare: indented by 2, keys sorted, newline at the end.
 

@@ -5,12 +5,14 @@ from typing import Annotated
 import typer
 
 from levibot_core.config import load_settings
+from levibot_pipelines.cli import cards
 from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table, working
 from levibot_pipelines.rebuilding import rebuild_version
 from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
-app = typer.Typer(help="Registered models: versions, aliases, gates.", no_args_is_help=True)
+app = typer.Typer(help="Registered models: versions, aliases, gates, cards.", no_args_is_help=True)
+app.add_typer(cards.app, name="card")
 
 
 @app.command("list")

@@ -1,14 +1,12 @@
 """The candidate's backtest on the test rows."""
 
 import dagster as dg
-import polars as pl
 
-from levibot_core.backtest.engine import BacktestParameters, run_backtest
+from levibot_core.backtest.candidate import backtest_model
 from levibot_core.backtest.metrics import backtest_metrics, reasons_against_trading
 from levibot_core.backtest.report import ReportContext, write_html_report, write_json_report
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.candidate import BUNDLE
-from levibot_core.validation.comparison import predict_rows
 from levibot_core.validation.split import chronological_split
 from levibot_pipelines.defs.shared.metadata import OWNERS
 from levibot_pipelines.references import BacktestReference, ModelReference
@@ -31,9 +29,7 @@ def report(
     version, snapshot = calibrated_model.version, workspace.snapshots.load(calibrated_model.snapshot_id)
     bundle = ModelBundle.load(calibrated_model.folder / BUNDLE)
     rows = chronological_split(snapshot.rows).test
-    predictions = rows.select("symbol", "ts", pl.Series("prob_up", predict_rows(bundle, rows)))
-    candles = snapshot.candles.filter(pl.col("ts") >= rows["ts"].min())
-    result = run_backtest(candles, predictions, workspace.timeframe, BacktestParameters())
+    result = backtest_model(bundle, snapshot, rows)
     summary = backtest_metrics(result)
     reasons = (*reasons_of_provenance(bundle.manifest), *reasons_against_trading(summary))
     about = ReportContext(

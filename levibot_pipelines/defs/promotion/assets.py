@@ -2,10 +2,9 @@
 
 import dagster as dg
 
-from levibot_core.validation.gates import evaluate_gates
+from levibot_pipelines.cards import judge_card
 from levibot_pipelines.defs.shared.metadata import OWNERS
-from levibot_pipelines.judgement import collect_gate_facts
-from levibot_pipelines.references import BacktestReference, CardReference, ChallengerReference, ModelReference
+from levibot_pipelines.references import BacktestReference, CardReference, ChallengerReference
 from levibot_pipelines.registration import json_tag
 from levibot_pipelines.workspace import Workspace
 
@@ -15,7 +14,6 @@ from levibot_pipelines.workspace import Workspace
     group_name="promotion",
     io_manager_key="references",
     ins={
-        "calibrated_model": dg.AssetIn(["calibration", "calibrated_model"]),
         "model_card": dg.AssetIn(["model_cards", "model_card"]),
         "report": dg.AssetIn(["backtest", "report"]),
     },
@@ -24,15 +22,13 @@ from levibot_pipelines.workspace import Workspace
 )
 def challenger(
     workspace: dg.ResourceParam[Workspace],
-    calibrated_model: ModelReference,
     model_card: CardReference,
     report: BacktestReference,
 ) -> dg.MaterializeResult[ChallengerReference]:
     """The candidate under the alias `challenger`, judged by every gate. The verdicts are its blocking checks."""
-    facts = collect_gate_facts(workspace, calibrated_model, model_card)
-    results = evaluate_gates(facts)
+    version = model_card.version
+    results = judge_card(workspace, version).gates
     accepted = all(result.passed for result in results)
-    version = calibrated_model.version
     workspace.registry.annotate(version, {"gates": json_tag([result.model_dump() for result in results])})
     workspace.registry.set_challenger(version)
     return dg.MaterializeResult(

@@ -1,6 +1,6 @@
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,6 @@ import pytest
 
 from levibot_core.config import TrainingProfile
 from levibot_core.errors import BundleError, SnapshotError
-from levibot_core.market.sources.base import SourceIdentity
 from levibot_core.models import retraining
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.candidate import CalibratedCandidate, Candidate, calibrate_candidate, train_candidate
@@ -18,90 +17,32 @@ from levibot_core.models.recipe import (
     Environment,
     Recipe,
     environment_differences,
-    library_versions,
     read_recipe,
     trials_digest,
 )
 from levibot_core.models.retraining import FamilyTraining, Retrained, train_lightgbm
-from levibot_core.stores.files import write_json_atomically
 from levibot_core.stores.lake import Lake
-from levibot_core.stores.snapshot_manifest import SnapshotManifest, content_checksum
+from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.snapshots import SnapshotStore
 from levibot_core.validation.split import SplitResult, chronological_split
 
-NOW = Environment(
-    code_version="0123+src.4567", uncommitted_changes=False, constraints_sha256="c" * 64, libraries=library_versions()
-)
 Rebuild = Callable[..., RebuildReport]
 
 
-@pytest.fixture(scope="module")
-def snapshot(make_rows: Callable[..., pl.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> SnapshotManifest:
-    """The planted market as a snapshot on disk; `store` is where."""
-    rows = make_rows()
-    candles = rows.select("symbol", "ts", close="momentum")
-    source = SourceIdentity(kind="recorded", key="recorded", venue="recorded:test", description="planted")
-    draft = SnapshotManifest(
-        snapshot_id="",
-        created_at=datetime(2025, 1, 5, tzinfo=UTC),
-        as_of=datetime(2025, 1, 5, tzinfo=UTC),
-        checksum="",
-        rows=rows.height,
-        dropped={},
-        symbols=("BTC/USDT", "ETH/USDT"),
-        market="spot",
-        timeframe="5m",
-        horizon_bars=3,
-        feature_set="v1",
-        features=("momentum", "volatility", "noise"),
-        features_sha256="f" * 64,
-        source=source,
-        first_ts=rows["ts"].min(),
-        last_ts=rows["ts"].max(),
-        warm_up=1,
-    )
-    checksum = content_checksum(draft, rows, candles)
-    manifest = draft.model_copy(update={"snapshot_id": f"20250105T000000Z-{checksum[:12]}", "checksum": checksum})
-    folder = tmp_path_factory.mktemp("snapshots") / manifest.snapshot_id
-    folder.mkdir()
-    rows.write_parquet(folder / "rows.parquet")
-    candles.write_parquet(folder / "candles.parquet")
-    write_json_atomically(folder / "snapshot.json", manifest.model_dump(mode="json"))
-    _FOLDERS[manifest.snapshot_id] = folder.parent
-    return manifest
-
-
-_FOLDERS: dict[str, Path] = {}
-
-
 @pytest.fixture
-def store(snapshot: SnapshotManifest, tmp_path: Path) -> SnapshotStore:
+def store(snapshot_store: tuple[SnapshotStore, SnapshotManifest], tmp_path: Path) -> SnapshotStore:
     """A store of its own with that snapshot."""
-    return SnapshotStore(Path(shutil.copytree(_FOLDERS[snapshot.snapshot_id], tmp_path / "snapshots")))
-
-
-@pytest.fixture(scope="module")
-def recipe(candidate: Candidate, snapshot: SnapshotManifest) -> Recipe:
-    """What the planted model was trained with."""
-    tuning = candidate.tuning
-    return Recipe(
-        identity=candidate.identity,
-        family="lightgbm",
-        parameters=dict(tuning.best_parameters),
-        rounds=tuning.best_rounds,
-        profile=candidate.profile,
-        threads=1,
-        snapshot=snapshot,
-        environment=NOW,
-        study_name=tuning.study_name,
-        trials=tuning.trials.height,
-        trials_digest=trials_digest(tuning.trials),
-    )
+    return SnapshotStore(Path(shutil.copytree(snapshot_store[0].root, tmp_path / "snapshots")))
 
 
 @pytest.fixture
 def again(
-    calibrated: CalibratedCandidate, candidate: Candidate, recipe: Recipe, store: SnapshotStore, tmp_path: Path
+    calibrated: CalibratedCandidate,
+    candidate: Candidate,
+    recipe: Recipe,
+    store: SnapshotStore,
+    environment: Environment,
+    tmp_path: Path,
 ) -> Rebuild:
     """Rebuild the planted model; keyword arguments replace what it is rebuilt from."""
 
@@ -109,7 +50,7 @@ def again(
         recipe: Recipe = recipe,
         bundle: ModelBundle = calibrated.bundle,
         trials: pl.DataFrame = candidate.tuning.trials,
-        now: Environment = NOW,
+        now: Environment = environment,
         scope: Scope = "winner",
     ) -> RebuildReport:
         return rebuild(bundle, recipe, trials, store, Lake(tmp_path / "lake"), now, tmp_path / "clean", scope)
@@ -144,10 +85,9 @@ def test_another_model_is_told_apart_by_file_and_forecast(
     assert report.largest_difference > 0.0
 
 
-def test_what_is_not_as_it_was_is_reported_and_the_rebuild_goes_on(again: Rebuild) -> None:
-    now = NOW.model_copy(
-        update={"code_version": "later", "constraints_sha256": None, "libraries": {**NOW.libraries, "numpy": "0.1"}}
-    )
+def test_what_is_not_as_it_was_is_reported_and_the_rebuild_goes_on(again: Rebuild, environment: Environment) -> None:
+    libraries = {**environment.libraries, "numpy": "0.1"}
+    now = environment.model_copy(update={"code_version": "later", "constraints_sha256": None, "libraries": libraries})
     report = again(now=now)
     assert report.identical
     assert [difference.partition(":")[0] for difference in report.differences] == [
@@ -155,8 +95,8 @@ def test_what_is_not_as_it_was_is_reported_and_the_rebuild_goes_on(again: Rebuil
         "constraints.txt",
         "numpy",
     ]
-    dirty = NOW.model_copy(update={"uncommitted_changes": True})
-    assert "uncommitted" in environment_differences(dirty, NOW)[0]
+    dirty = environment.model_copy(update={"uncommitted_changes": True})
+    assert "uncommitted" in environment_differences(dirty, environment)[0]
 
 
 def test_a_changed_recipe_is_noticed(again: Rebuild, recipe: Recipe) -> None:
@@ -174,10 +114,8 @@ def test_altered_trials_are_refused_and_durations_do_not_count(again: Rebuild, c
         again(trials=trials.with_columns(pl.col("value") - 0.01))
 
 
-def test_a_damaged_snapshot_is_never_trained_on(
-    again: Rebuild, store: SnapshotStore, snapshot: SnapshotManifest
-) -> None:
-    path = store.root / snapshot.snapshot_id / "rows.parquet"
+def test_a_damaged_snapshot_is_never_trained_on(again: Rebuild, store: SnapshotStore, recipe: Recipe) -> None:
+    path = store.root / recipe.snapshot.snapshot_id / "rows.parquet"
     pl.read_parquet(path).with_columns(pl.col("momentum") + 1e-9).write_parquet(path)
     with pytest.raises(SnapshotError, match="window and inputs"):  # the manifest of this one names neither
         again()
