@@ -85,8 +85,9 @@ def interval_svg(mean: float, lower: float, upper: float) -> str:
     widest = max(abs(lower), abs(upper), 1e-9) * 1.15
     scale = _Scale(-widest, widest, 12, _WIDTH - 12)
     better = upper < 0.0
-    parts = [_grid_line(scale(tick), 24, scale(tick), 62) for tick in _ticks(-widest, widest, 5)]
-    parts += [_label(scale(tick), 80, f"{tick:+.2g}", "middle") for tick in _ticks(-widest, widest, 5)]
+    ticks = _ticks(-widest, widest, 5)
+    parts = [_grid_line(scale(tick), 24, scale(tick), 62) for tick in ticks]
+    parts += [_label(scale(tick), 80, f"{tick:+.2g}" if tick else "0", "middle") for tick in ticks]
     parts += [
         f'<line x1="{scale(0):.1f}" y1="20" x2="{scale(0):.1f}" y2="62" class="base"/>',
         _label(scale(0) - 8, 14, "better", "end"),

@@ -91,13 +91,13 @@ def rebuild(
     split = chronological_split(snapshot.rows)
     mismatches = list(_identity_mismatches(bundle, recipe))
     if scope == "winner":
-        again = training.train(
+        (again,) = training.train(
             split.train,
             split.validation,
             recipe.identity,
             recipe.parameters,
             recipe.profile,
-            recipe.identity.seed,
+            (recipe.identity.seed,),
             recipe.threads,
         )
         if training.tolerance == 0.0 and again.rounds != recipe.rounds:

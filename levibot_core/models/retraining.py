@@ -4,7 +4,7 @@ Which parameters are good is found in `levibot_core.models.tuning`; what is done
 `.spread`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class Retrained:
 
 
 class TrainWithParameters(Protocol):
-    """Trains one model of a family: the rows of two parts in, the predictor out. Deterministic given the seed."""
+    """Trains models of a family: the rows of two parts in, one predictor per seed out. Deterministic given the seed."""
 
     def __call__(
         self,
@@ -43,9 +43,9 @@ class TrainWithParameters(Protocol):
         identity: BundleIdentity,
         parameters: Mapping[str, bool | int | float | str],
         profile: TrainingProfile,
-        seed: int,
+        seeds: Sequence[int],
         threads: int,
-    ) -> Retrained:
+    ) -> tuple[Retrained, ...]:
         """Train on `train`, stop by `validation`; see `train_lightgbm`."""
         ...
 
@@ -55,7 +55,7 @@ class FamilyTraining:
     """How a family is trained with given parameters, and how equal two such trainings are.
 
     Attributes:
-        train: Trains one model.
+        train: Trains one model per seed; what they share is prepared once.
         tolerance: Largest difference of a test forecast between two trainings of the same recipe; 0 means the same
             bits, in the files too.
     """
@@ -70,10 +70,10 @@ def train_lightgbm(
     identity: BundleIdentity,
     parameters: Mapping[str, bool | int | float | str],
     profile: TrainingProfile,
-    seed: int,
+    seeds: Sequence[int],
     threads: int,
-) -> Retrained:
-    """Train one LightGBM model exactly as a trial of the search does, early stopping included.
+) -> tuple[Retrained, ...]:
+    """Train LightGBM models exactly as a trial of the search does, early stopping included; rows are binned once.
 
     Args:
         train: Rows to grow trees on: symbol, label and the identity's features.
@@ -81,7 +81,7 @@ def train_lightgbm(
         identity: Features and symbols.
         parameters: LightGBM parameters that were tuned.
         profile: Limit of rounds, patience and bins.
-        seed: Seed of the booster.
+        seeds: Seeds of the boosters, at least one.
         threads: They do not change the result.
 
     Raises:
@@ -93,8 +93,12 @@ def train_lightgbm(
         for part, rows in (("train", train), ("validation", validation))
     ]
     numbers = {name: value for name, value in parameters.items() if not isinstance(value, str)}
-    booster = BoosterTrainer(labelled[0], labelled[1], identity.features, profile, seed, threads).train(numbers)
-    return Retrained({FAMILIES[LIGHTGBM].file: booster.text.encode()}, booster.rounds, booster.validation_loss)
+    trainer = BoosterTrainer(labelled[0], labelled[1], identity.features, profile, seeds[0], threads)
+    boosters = [trainer.train({**numbers, "seed": seed}) for seed in seeds]
+    name = FAMILIES[LIGHTGBM].file
+    return tuple(
+        Retrained({name: booster.text.encode()}, booster.rounds, booster.validation_loss) for booster in boosters
+    )
 
 
 TRAININGS: Mapping[str, FamilyTraining] = {LIGHTGBM: FamilyTraining(train_lightgbm)}

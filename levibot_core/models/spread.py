@@ -103,8 +103,8 @@ def cross_validated_spread(
         labels = test["label"].to_numpy()
         base_rate = fit_base_rate(fitted["label"].to_numpy())
         constant = float(log_losses(np.full(labels.size, base_rate), labels).mean())
-        for seed in seeds:
-            trained = train_model(fitted, stopping, identity, parameters, profile, seed, threads)
+        models = train_model(fitted, stopping, identity, parameters, profile, seeds, threads)
+        for seed, trained in zip(seeds, models, strict=True):
             scores = classification_metrics(_bundle(identity, family, trained).predict(matrix), labels)
             runs.append(
                 SpreadRun(

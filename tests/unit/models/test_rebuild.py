@@ -2,6 +2,7 @@ import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -131,9 +132,9 @@ def test_a_snapshot_that_was_altered_together_with_its_manifest_is_found_out(aga
 def test_a_family_with_a_tolerance_is_held_to_it(
     again: Rebuild, monkeypatch: pytest.MonkeyPatch, tolerance: float, identical: bool
 ) -> None:
-    def nearly(train: pl.DataFrame, validation: pl.DataFrame, *given: object) -> Retrained:
-        identity, parameters, profile, seed, threads = given
-        return train_lightgbm(train, validation, identity, parameters, profile, seed + 1, threads)  # type: ignore
+    def nearly(train: pl.DataFrame, validation: pl.DataFrame, *given: Any) -> tuple[Retrained, ...]:
+        identity, parameters, profile, seeds, threads = given
+        return train_lightgbm(train, validation, identity, parameters, profile, [seeds[0] + 1], threads)
 
     monkeypatch.setitem(retraining.TRAININGS, "lightgbm", FamilyTraining(nearly, tolerance))  # type: ignore[arg-type]
 
@@ -157,7 +158,7 @@ def test_other_rows_give_another_model(
     make_rows: Callable[..., pl.DataFrame], recipe: Recipe, candidate: Candidate
 ) -> None:
     later = chronological_split(make_rows().filter(pl.col("ts") > pl.col("ts").min() + timedelta(minutes=5)))
-    found = train_lightgbm(
-        later.train, later.validation, recipe.identity, recipe.parameters, recipe.profile, recipe.identity.seed, 1
+    (found,) = train_lightgbm(
+        later.train, later.validation, recipe.identity, recipe.parameters, recipe.profile, (recipe.identity.seed,), 1
     )
     assert found.files["booster.txt"].decode() != candidate.booster_text

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -50,9 +51,9 @@ def test_no_row_is_fitted_that_reaches_into_what_stops_or_tests(
 ) -> None:
     seen: list[tuple[pl.DataFrame, pl.DataFrame]] = []
 
-    def watching(train: pl.DataFrame, validation: pl.DataFrame, *given: object) -> Retrained:
+    def watching(train: pl.DataFrame, validation: pl.DataFrame, *given: Any) -> tuple[Retrained, ...]:
         seen.append((train, validation))
-        return train_lightgbm(train, validation, *given)  # type: ignore[arg-type]
+        return train_lightgbm(train, validation, *given)
 
     monkeypatch.setitem(retraining.TRAININGS, "lightgbm", FamilyTraining(watching))  # type: ignore[arg-type]
     _spread(rows, folds, recipe, seeds=(1,))
