@@ -4,6 +4,7 @@ A recipe is written once, when a candidate is trained, and travels with the regi
 work of `levibot_core.models.rebuild`; where recipes are kept, of `levibot_pipelines`.
 """
 
+import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -20,8 +21,8 @@ from levibot_core.stores.snapshot_manifest import SnapshotManifest
 
 RECIPE_FORMAT: Final = "levibot-recipe/1"
 RECIPE, TRIAL_TABLE = "recipe.json", "trials.parquet"
-# How long a trial took is no part of what it found.
-_NOT_REPEATABLE = ("seconds",)
+# When a trial ran, how long it took, and how many interrupted ones came before are no part of what it found.
+_NOT_REPEATABLE = ("seconds", "finished_at", "number")
 _LIBRARIES = ("lightgbm", "numpy", "optuna", "polars", "scikit-learn", "scipy")
 _WHERE_INSTALLED = ("onnxruntime", "pytorch-forecasting", "torch", "xgboost-cpu")
 
@@ -76,8 +77,13 @@ def read_recipe(content: bytes) -> Recipe:
 
 
 def trials_digest(trials: pl.DataFrame) -> str:
-    """Digest of a table of finished trials, equal for two studies that found the same; durations do not count."""
-    return frame_digest(trials.drop(_NOT_REPEATABLE, strict=False))
+    """Digest of a table of finished trials, equal for two studies that found the same; times do not count.
+
+    Series that a trial keeps as a list, such as its returns, count to the last bit.
+    """
+    kept = trials.drop(_NOT_REPEATABLE, strict=False)
+    lists = [name for name, dtype in kept.schema.items() if dtype.base_type() is pl.List]
+    return frame_digest(kept.with_columns(pl.Series(name, map(json.dumps, kept[name].to_list())) for name in lists))
 
 
 def check_trials(recipe: Recipe, trials: pl.DataFrame) -> None:

@@ -111,6 +111,10 @@ def test_a_changed_recipe_is_noticed(again: Rebuild, recipe: Recipe) -> None:
 def test_altered_trials_are_refused_and_durations_do_not_count(again: Rebuild, candidate: Candidate) -> None:
     trials = candidate.tuning.trials
     assert trials_digest(trials.with_columns(pl.col("seconds") + 1)) == trials_digest(trials)
+    series = trials.with_columns(returns=pl.Series([[0.1, None], [0.2], [], [0.3]]), finished_at=pl.lit("today"))
+    last_bit = series.with_columns(returns=pl.Series([[np.nextafter(0.1, 1.0), None], [0.2], [], [0.3]]))
+    assert trials_digest(series) == trials_digest(series.clone().with_columns(finished_at=pl.lit("tomorrow")))
+    assert trials_digest(series) != trials_digest(last_bit)
     with pytest.raises(BundleError, match="altered after the training"):
         again(trials=trials.with_columns(pl.col("value") - 0.01))
 
