@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 VENV_PYTHON := .venv/bin/python
 SETUP := $(PYTHON) scripts/setup_environment.py
 LEVIBOT := $(VENV_PYTHON) -m levibot_pipelines.cli
-BENCHMARKS := bit_identity features_speed one_bar point_in_time online_read
+BENCHMARKS := bit_identity features_speed one_bar point_in_time online_read volatility_models controls tft_latency
 
 # Nobody is told how the platform is used; one thread per library in tests, or two busy ones on two cores collapse.
 export DO_NOT_TRACK := 1
@@ -14,16 +14,13 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deep demo up test check format bench bench-peers constraints clean
+.PHONY: help setup demo up test check format bench bench-peers constraints clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
 
 setup: ## Create .venv with the pinned packages; does nothing when it is up to date
 	@$(SETUP)
-
-deep: ## As setup, with PyTorch and XGBoost for the deep models
-	@$(SETUP) --extras dev,deep
 
 demo: setup ## Run the whole lifecycle once and show what happened
 	@$(LEVIBOT) demo

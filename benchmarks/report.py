@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.harness import ROOT, BenchmarkError, Outcome
@@ -33,12 +34,10 @@ class Options:
     quick: bool
 
 
-def parse_options(description: str, runs: int) -> Options:
+def parse_options(description: str, runs: int, runs_are: str = "counted rounds; one more comes first") -> Options:
     """Read the command line; `description` is the script's docstring, `runs` the default number of counted rounds."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument(
-        "--runs", type=int, default=runs, help="counted rounds; one more comes first (default: %(default)s)"
-    )
+    parser.add_argument("--runs", type=int, default=runs, help=f"{runs_are} (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="small inputs, to see that it works; nothing is kept")
     given = parser.parse_args()
     if given.runs < 1:
@@ -162,7 +161,8 @@ def _show(payload: Outcome) -> None:
         (f"{payload['name']}: {payload['about']}", figure_rows(payload)),
         (None, claim_rows(payload)),
     ):
-        table = Table(*header, title=title, title_justify="left", title_style="bold")
+        # A unit in brackets would be taken for markup.
+        table = Table(*map(escape, header), title=title, title_justify="left", title_style="bold")
         for row in rows:
             table.add_row(*row)
         console.print(table)

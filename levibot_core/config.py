@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -21,6 +21,7 @@ from levibot_core.market.timeframe import Timeframe
 SourceKind = Literal["exchange", "recorded", "simulated"]
 SourceChoice = Literal["auto", "exchange", "recorded", "simulated"]
 ProfileName = Literal["fast", "full"]
+BoostedFamily = Literal["lightgbm", "xgboost"]
 
 
 class Settings(BaseSettings):
@@ -61,6 +62,9 @@ class Settings(BaseSettings):
         None,
         validation_alias="REDIS_URL",
         description="Redis database of this home's online store; a SQLite file in the home when unset",
+    )
+    study_url: SecretStr | None = Field(
+        None, description="Database of the Optuna studies, shared by several workers; files of the home when unset"
     )
     feature_grace_seconds: float = Field(
         60.0, ge=0, description="Seconds beyond one bar after which features are stale"
@@ -111,6 +115,11 @@ class Settings(BaseSettings):
         return None if self.redis_url is None else self.redis_url.get_secret_value()
 
     @property
+    def study_address(self) -> str | None:
+        """`study_url` with its password, for opening a connection; never for showing."""
+        return None if self.study_url is None else self.study_url.get_secret_value()
+
+    @property
     def online_lifetime_s(self) -> float:
         """Seconds that an online vector of a live market is served: until the next one is overdue."""
         if self.online_ttl_seconds is not None:
@@ -141,11 +150,21 @@ class TrainingProfile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    trials: int = Field(ge=1, description="Optuna trials per study")
+    trials: int = Field(ge=1, description="Optuna trials per study of a family")
+    family_trials: dict[BoostedFamily, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="Families that have another number of trials"
+    )
     max_rounds: int = Field(ge=1, description="Upper limit of boosting rounds")
     early_stopping_rounds: int = Field(ge=1, description="Patience on the validation log loss")
     max_bin: int = Field(ge=15, description="Histogram bins of LightGBM")
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="`balanced` counts rises (rows - rises) / rises times, where classes are of unequal size"
+    )
     drift_rows: int = Field(ge=100, description="Rows per side that the Evidently report looks at")
+
+    def trials_of(self, family: str) -> int:
+        """Optuna trials of one family."""
+        return dict(self.family_trials).get(cast(BoostedFamily, family), self.trials)
 
 
 @cache
@@ -153,9 +172,26 @@ def load_profile(name: str) -> TrainingProfile:
     """The training profile of that name.
 
     Raises:
-        ConfigurationError: profiles.yml has no such profile.
+        ConfigurationError: profiles.yml has no such profile, or one that cannot be used.
     """
-    profiles = yaml.safe_load(files("levibot_core").joinpath("profiles.yml").read_text("utf-8"))
+    return parse_profile(files("levibot_core").joinpath("profiles.yml").read_text("utf-8"), name)
+
+
+def parse_profile(text: str, name: str) -> TrainingProfile:
+    """One profile of the content of a `profiles.yml`.
+
+    Raises:
+        ConfigurationError: there is no such profile, or it has an unknown, missing or unusable parameter; the message
+            names each.
+    """
+    profiles = yaml.safe_load(text)
     if name not in profiles:
         raise ConfigurationError(f"Expected a profile of {sorted(profiles)}, was {name!r}.")
-    return TrainingProfile(name=name, **profiles[name])
+    try:
+        return TrainingProfile.model_validate({**profiles[name], "name": name})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        known = ", ".join(field for field in TrainingProfile.model_fields if field != "name")
+        raise ConfigurationError(
+            f"Expected the profile {name!r} of profiles.yml to have the parameters {known}, but {problems}. Correct it."
+        ) from error

@@ -4,17 +4,19 @@ The same collector makes a card and verifies one. Laying a card out is `levibot_
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import polars as pl
 
 from levibot_core.features.registry import load_registry
 from levibot_core.market.timeframe import Timeframe
+from levibot_core.models.block_bootstrap import BlockBootstrap
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.candidate import CalibratedCandidate, calibrate_candidate
 from levibot_core.models.card_sections import (
     CardInputs,
+    Interval,
     LatencySummary,
     Provenance,
     part_summaries,
@@ -23,6 +25,7 @@ from levibot_core.models.card_sections import (
     tuning_summary,
 )
 from levibot_core.models.latency import TIMED_CALLS, WARM_UP_CALLS, measure_latency
+from levibot_core.models.metric_intervals import metric_intervals
 from levibot_core.models.rebuild import RebuildReport, candidate_of
 from levibot_core.models.recipe import Recipe
 from levibot_core.models.retraining import Retrained
@@ -101,6 +104,7 @@ def card_inputs(subject: Subject, measured: Measured, rebuilt: RebuildReport | N
         parts=part_summaries(subject.split),
         report=report,
         against_base_rate=compare_with_base_rate(subject.bundle, report.base_rate, subject.split.test),
+        intervals=_test_intervals(subject),
         shap=shap_summary(subject.shap),
         leakage=measured.leakage,
         latency=measured.latency,
@@ -117,6 +121,16 @@ def card_inputs(subject: Subject, measured: Measured, rebuilt: RebuildReport | N
         ),
         reproduction=reproduction(recipe, rebuilt),
     )
+
+
+def _test_intervals(subject: Subject) -> dict[str, Interval]:
+    """Scores of the test rows with their intervals; the recipe's seed draws the same blocks every time."""
+    test, manifest = subject.split.test, subject.snapshot.manifest
+    times_ms = test["known_at"].dt.epoch("ms").to_numpy()
+    horizon_ms = manifest.horizon_bars * Timeframe.parse(manifest.timeframe).milliseconds
+    bootstrap = BlockBootstrap(times_ms, horizon_ms, subject.recipe.identity.seed)
+    found = metric_intervals(subject.calibrated.test_probabilities, test["label"].to_numpy(), bootstrap)
+    return {name: Interval(**asdict(interval)) for name, interval in found.items()}
 
 
 def last_rebuild(workspace: Workspace, version: int) -> RebuildReport | None:

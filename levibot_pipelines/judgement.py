@@ -8,12 +8,23 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import polars as pl
+
 from levibot_core.backtest.candidate import backtest_model
 from levibot_core.backtest.metrics import backtest_metrics
 from levibot_core.errors import SnapshotError
 from levibot_core.models.card_sections import Judgement
-from levibot_core.validation.comparison import compare_with_base_rate, compare_with_model
-from levibot_core.validation.gates import GateFacts, LossComparison, evaluate_gates, evaluate_trading_gates
+from levibot_core.models.trial_returns import daily_returns, policy_rows
+from levibot_core.validation.comparison import compare_with_base_rate, compare_with_model, predict_rows
+from levibot_core.validation.gates import (
+    GateFacts,
+    LossComparison,
+    TradingFacts,
+    evaluate_gates,
+    evaluate_trading_gates,
+)
+from levibot_core.validation.trading_evidence import measure_trading
 from levibot_pipelines.card_inputs import Subject
 from levibot_pipelines.rebuilding import REBUILD_TAG
 from levibot_pipelines.registry import RegisteredVersion
@@ -48,6 +59,7 @@ def judge(
         champion_source_kind=champion.tags.get("source_kind") if champion else None,
         rebuild_passed=rebuilt.get("identical"),
         rebuild_detail="; ".join(rebuilt.get("mismatches", ())),
+        trading=_trading(workspace, subject),
     )
     result = backtest_model(subject.bundle, subject.snapshot, subject.split.test)
     return Judgement(
@@ -57,7 +69,7 @@ def judge(
         against_champion=against_champion,
         sharpe=backtest_metrics(result).strategy.sharpe,
         trading=facts.trading,
-        trading_gates=evaluate_trading_gates(facts) if facts.trading else (),
+        trading_gates=evaluate_trading_gates(facts),
     )
 
 
@@ -69,6 +81,18 @@ def _against(workspace: Workspace, subject: Subject, champion: RegisteredVersion
         workspace.registry.load_bundle(champion.version),
         subject.split.test,
         f"the champion, version {champion.version}",
+    )
+
+
+def _trading(workspace: Workspace, subject: Subject) -> TradingFacts:
+    """What the policy earned on the test rows, beside every trial ever run and those it was chosen among."""
+    bundle, split = subject.bundle, subject.split
+    _, lifetime = workspace.trial_store.ledger.returns_matrix(bundle.manifest.model_name)
+    candidates = subject.trials.filter(pl.col("state") == "complete")
+    return measure_trading(
+        daily_returns(predict_rows(bundle, split.test), policy_rows(split.test, split.train)),
+        lifetime.T,
+        np.array(candidates["returns"].to_list(), dtype=np.float64),
     )
 
 

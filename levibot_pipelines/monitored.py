@@ -10,7 +10,7 @@ import polars as pl
 from levibot_core.errors import LevibotError, MarketDataUnavailableError, SnapshotNotFoundError
 from levibot_core.features.registry import load_registry
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
-from levibot_core.models.predictors import LIGHTGBM
+from levibot_core.models.predictors import LIGHTGBM, XGBOOST
 from levibot_core.monitoring.correlation import CorrelationReport
 from levibot_core.monitoring.importance import ImportanceHistory, shap_importance
 from levibot_core.monitoring.staleness import StalenessReport, clock_of, measure_staleness
@@ -105,7 +105,7 @@ def importance_history(workspace: Workspace) -> ImportanceHistory:
 
 
 def measured_importance(workspace: Workspace, rows: int) -> tuple[pl.DataFrame, dict[int, str]]:
-    """The importance of every registered LightGBM version; those that have none yet are measured.
+    """The importance of every registered version of boosted trees; those that have none yet are measured.
 
     Returns:
         The history as `ImportanceHistory.read` gives it, and why a version could not be measured.
@@ -113,7 +113,9 @@ def measured_importance(workspace: Workspace, rows: int) -> tuple[pl.DataFrame, 
     history = importance_history(workspace)
     known = set(history.read()["version"].unique())
     missing = [
-        found for found in workspace.registry.versions() if found.family == LIGHTGBM and found.version not in known
+        found
+        for found in workspace.registry.versions()
+        if found.family in (LIGHTGBM, XGBOOST) and found.version not in known
     ]
     measured, reasons = [], {}
     for found in missing:

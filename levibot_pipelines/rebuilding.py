@@ -11,7 +11,7 @@ import polars as pl
 
 from levibot_core.errors import RegistryError
 from levibot_core.models.candidate import Candidate
-from levibot_core.models.predictors import BASE_RATE, LIGHTGBM
+from levibot_core.models.predictors import BASE_RATE
 from levibot_core.models.rebuild import RebuildReport, Scope, rebuild, rebuild_base_rate
 from levibot_core.models.recipe import RECIPE, TRIAL_TABLE, Recipe, read_recipe, trials_digest
 from levibot_core.stores.files import append_json_line
@@ -31,7 +31,7 @@ def log_recipe(workspace: Workspace, run_id: str, trained: Candidate, snapshot: 
     tuning = trained.tuning
     recipe = Recipe(
         identity=trained.identity,
-        family=LIGHTGBM,
+        family=trained.family,
         parameters=dict(tuning.best_parameters),
         rounds=tuning.best_rounds,
         profile=trained.profile,

@@ -18,10 +18,11 @@ class SnapshotReference(Reference):
 
 
 class CandidateReference(Reference):
-    """A tuned, uncalibrated candidate: its MLflow run and the folder with its intermediate files."""
+    """A tuned, uncalibrated candidate of a family: its MLflow run and the folder with its intermediate files."""
 
     run_id: str
     snapshot_id: str
+    family: str
     folder: Path
 
 

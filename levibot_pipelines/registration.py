@@ -4,20 +4,23 @@ What a bundle is belongs to `levibot_core.models`; how MLflow stores it, to `lev
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+import polars as pl
 
 from levibot_core.backtest.metrics import BacktestSummary
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity, BundleManifest
-from levibot_core.models.candidate import BUNDLE, CalibratedCandidate, Candidate
+from levibot_core.models.candidate import BUNDLE, CalibratedCandidate, Candidate, calibrate_candidate
+from levibot_core.models.plots import importance_png, reliability_png
+from levibot_core.models.predictors import BASE_RATE
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
+from levibot_core.validation.split import SplitResult
 from levibot_pipelines.provenance import code_version
-from levibot_pipelines.references import BacktestReference, ModelReference
+from levibot_pipelines.references import BacktestReference, CandidateReference, ModelReference
 from levibot_pipelines.registry import CHAMPION, ModelRegistry
 from levibot_pipelines.workspace import Workspace
 
@@ -59,80 +62,96 @@ def trading_tags(reasons: list[str]) -> dict[str, str]:
 
 
 def ensure_base_rate(
-    workspace: Workspace, snapshot: SnapshotManifest | None = None, labels: np.ndarray | None = None
+    workspace: Workspace, snapshot: SnapshotManifest | None = None, train: pl.DataFrame | None = None
 ) -> int | None:
     """Make the base rate the champion of a home that has none; return its version, or None when there was one.
 
     Args:
         workspace: The home.
-        snapshot: Where `labels` come from; None in a home without data.
-        labels: 1 for a rise, else 0, shape (n,). Without them the base rate is 0.5.
+        snapshot: Where `train` comes from; None in a home without data.
+        train: Training rows with symbol, features and label. Without them the base rate is 0.5.
     """
     registry = workspace.registry
     if registry.by_alias(CHAMPION) is not None:
         return None
-    version = next((found.version for found in registry.versions() if found.family == "base_rate"), None)
+    version = next((found.version for found in registry.versions() if found.family == BASE_RATE), None)
     if version is None:
+        labels = None if train is None else train["label"].to_numpy()
         bundle = base_rate_bundle(bundle_identity(workspace, snapshot), labels)
-        folder = workspace.home.models / "base_rate"
+        folder = workspace.home.models / BASE_RATE
         bundle.save(folder)
-        with registry.closing(registry.start_run("base_rate", {"snapshot_id": bundle.manifest.snapshot_id})) as run_id:
+        tags = {"snapshot_id": bundle.manifest.snapshot_id, "family": BASE_RATE}
+        with registry.closing(registry.start_run(BASE_RATE, tags, BASE_RATE)) as run_id:
+            if snapshot is not None:
+                registry.log_snapshot(run_id, snapshot)
             reasons = ["it is the base rate: it knows how often prices rose, and nothing about now"]
-            version = registry.register(
-                run_id, folder, "How often prices rose in the training rows.", version_tags(bundle.manifest, reasons)
-            )
+            about = "How often prices rose in the training rows."
+            version = registry.register(run_id, folder, about, version_tags(bundle.manifest, reasons), train)
     registry.promote(version, actor="levibot", reason="a registry is never empty: the base rate is the first champion")
     return version
 
 
-def log_training(
-    registry: ModelRegistry, run_id: str, trained: Candidate, snapshot: SnapshotManifest, history_png: bytes
-) -> None:
-    """Log what a training was given and found: parameters, provenance, trials and their plot."""
-    tuning = trained.tuning
-    registry.log(
-        run_id,
-        params={
-            **tuning.best_parameters,
-            "rounds": tuning.best_rounds,
-            "profile": trained.profile.name,
-            "seed": trained.identity.seed,
-            "snapshot_id": snapshot.snapshot_id,
-            "feature_set": snapshot.feature_set,
-            "horizon_bars": snapshot.horizon_bars,
-        },
-        metrics={"validation_log_loss_uncalibrated": tuning.best_value, "trials": tuning.trials.height},
-        tags={"code_version": code_version(), "source_kind": snapshot.source.kind},
-        files={"plots/tuning_history.png": history_png, "snapshot.json": snapshot.model_dump_json(indent=2)},
-    )
+@dataclass(frozen=True, slots=True)
+class CalibratedFamily:
+    """One family's candidate, calibrated and scored, and its plots by name."""
+
+    reference: CandidateReference
+    calibrated: CalibratedCandidate
+    plots: Mapping[str, bytes]
+
+    @property
+    def validation_log_loss(self) -> float:
+        """On the validation rows, calibrated, nats."""
+        return self.calibrated.report.metrics["validation"]["log_loss"]
 
 
-def register_candidate(
-    registry: ModelRegistry, run_id: str, folder: Path, calibrated: CalibratedCandidate, plots: Mapping[str, bytes]
-) -> int:
-    """Log a calibrated candidate's figures and plots, and register its bundle; return the version.
-
-    It is not tradable until it was backtested and judged.
-    """
+def calibrate_family(registry: ModelRegistry, candidate: CandidateReference, split: SplitResult) -> CalibratedFamily:
+    """Calibrate a candidate, and leave what was measured in its folder and its MLflow run."""
+    calibrated = calibrate_candidate(Candidate.load(candidate.folder), split)
+    calibrated.save(candidate.folder)
     report = calibrated.report
+    title = f"Reliability of {candidate.family} on the test rows"
+    gains = {item.feature: item.gain_share for item in report.importance}
+    plots = {
+        "reliability": reliability_png(report.reliability, calibrated.test_probabilities, report.base_rate, title),
+        "importance": importance_png(gains, f"Share of the gain of {candidate.family}"),
+    }
     registry.log(
-        run_id,
+        candidate.run_id,
         params={"calibration": report.method},
         metrics={f"{part}_{name}": value for part, scores in report.metrics.items() for name, value in scores.items()},
         files={f"plots/{name}.png": png for name, png in plots.items()},
     )
-    reasons = ["it was not judged yet"]
+    return CalibratedFamily(candidate, calibrated, plots)
+
+
+def register_lowest_loss(
+    registry: ModelRegistry, families: Sequence[CalibratedFamily], split: SplitResult
+) -> tuple[CalibratedFamily, ModelReference]:
+    """Register the family of the lowest validation log loss, of equal ones the first; return it and its version.
+
+    It is not tradable until it was backtested and judged.
+    """
+    chosen = min(families, key=lambda family: family.validation_log_loss)
+    for family in families:
+        registry.log(family.reference.run_id, tags={"registered": "yes" if family is chosen else "no"})
+    report, manifest = chosen.calibrated.report, chosen.calibrated.bundle.manifest
     test = report.metrics["test"]
     metrics = {
         "log_loss": test["log_loss"],
         "base_rate_log_loss": report.base_rate_log_loss["test"],
         **{name: test[name] for name in ("auc", "pr_auc", "accuracy", "brier", "ece")},
     }
-    return registry.register(
-        run_id,
-        folder / BUNDLE,
-        f"Candidate trained on {calibrated.bundle.manifest.snapshot_id}.",
-        {**version_tags(calibrated.bundle.manifest, reasons), "metrics": json_tag(rounded(metrics))},
+    version = registry.register(
+        chosen.reference.run_id,
+        chosen.reference.folder / BUNDLE,
+        f"{manifest.family} candidate trained on {manifest.snapshot_id}.",
+        {**version_tags(manifest, ["it was not judged yet"]), "metrics": json_tag(rounded(metrics))},
+        example=split.test,
+    )
+    reference = chosen.reference
+    return chosen, ModelReference(
+        version=version, run_id=reference.run_id, snapshot_id=reference.snapshot_id, folder=reference.folder
     )
 
 

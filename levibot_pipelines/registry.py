@@ -1,7 +1,8 @@
-"""The model registry of a home: MLflow runs, registered bundles, aliases and their audit trail.
+"""The model registry of a home: registered bundles, their aliases and the audit trail of these.
 
-Plain Python over MLflow, used by Dagster assets and the command line alike. What a model is lives in
-`levibot_core.models.bundle`; whether one may be promoted is decided by `levibot_core.validation.gates`.
+Plain Python over MLflow, used by Dagster assets and the command line alike. Runs are in `.runs`, what MLflow stores of
+a model in `.packaging`. What a model is lives in `levibot_core.models.bundle`; whether one may be promoted is decided
+by `levibot_core.validation.gates`.
 """
 
 import json
@@ -10,26 +11,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from levibot_core.errors import RegistryError
-from levibot_core.models.bundle import ModelBundle
+from levibot_core.models.bundle import BundleManifest, ModelBundle
 from levibot_core.stores.files import append_json_line
-from levibot_core.stores.paths import Home, not_writable
-from levibot_pipelines.instance import process_lives
+from levibot_pipelines.packaging import copy_model_code, example_frame, model_requirements, model_signature
+from levibot_pipelines.runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _MODEL_SCRIPT = Path(__file__).resolve().parents[1] / "mlflow" / "models" / "levibot_bundle.py"
-_RUN_OWNER_TAG = "levibot.owner_pid"
 _ADDRESS_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
@@ -68,152 +68,51 @@ class RegisteredVersion:
         """Verdicts of the promotion gates; empty when it was never judged."""
         return list(json.loads(self.tags.get("gates", "[]")))
 
-
-def ensure_database(path: Path) -> None:
-    """Make MLflow's database when there is none, whole or not at all.
-
-    MLflow migrates a new file step by step and cannot go on from a half-made one, which a full disk or a killed
-    process would leave behind; so the steps are done beside the place and the file moved there last.
-
-    Raises:
-        HomeNotWritableError: the folder cannot be written.
-    """
-    if path.exists():
-        return
-    from mlflow import MlflowClient
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
-            made = Path(folder) / path.name
-            MlflowClient(f"sqlite:///{made}", f"sqlite:///{made}").search_experiments(max_results=1)
-            made.replace(path)
-    except OSError as error:
-        raise not_writable(path, error) from error
+    @property
+    def trading_gates(self) -> Sequence[Mapping[str, Any]]:
+        """Verdicts of the trading gates; empty when it was never judged."""
+        return list(json.loads(self.tags.get("trading_gates", "[]")))
 
 
-class ModelRegistry:
+class ModelRegistry(Runs):
     """Runs, versions and aliases of one registered model."""
 
-    def __init__(self, home: Home, model_name: str, tracking_uri: str | None = None) -> None:
-        # MLflow reports its use and draws progress bars over ours unless told otherwise; it offers no other way.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-        self.home = home
-        self.model_name = model_name
-        self.tracking_uri = tracking_uri or home.tracking_uri
-
-    @cached_property
-    def client(self) -> "MlflowClient":
-        """An MLflow client on this home's store. The first one migrates a new database, which takes seconds."""
-        from mlflow import MlflowClient  # Two seconds of import that most commands do not need.
-
-        if self.tracking_uri == self.home.tracking_uri:
-            ensure_database(self.home.mlflow_database)
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
-
-    # Runs ------------------------------------------------------------------------------------------------------
-
-    def experiment_id(self, name: str | None = None) -> str:
-        """The experiment of that name (the model's own by default), made when missing."""
-        name = name or self.model_name
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = (self.home.mlflow / "artifacts" / name).as_uri()
-        return str(self.client.create_experiment(name, artifact_location=location))
-
-    def start_run(self, run_name: str, tags: Mapping[str, str]) -> str:
-        """Open a run that later stages write to by its id, also from other processes."""
-        owner = {_RUN_OWNER_TAG: str(os.getpid())}
-        run = self.client.create_run(self.experiment_id(), run_name=run_name, tags={**tags, **owner})
-        return str(run.info.run_id)
-
-    @contextmanager
-    def closing(self, run_id: str) -> "Iterator[str]":
-        """Close a run when the block ends: `FINISHED`, or `FAILED` when it raises."""
-        try:
-            yield run_id
-        except BaseException:
-            self.client.set_terminated(run_id, status="FAILED")
-            raise
-        self.client.set_terminated(run_id, status="FINISHED")
-
-    def log(
+    def register(
         self,
         run_id: str,
-        params: Mapping[str, object] | None = None,
-        metrics: Mapping[str, float | None] | None = None,
-        tags: Mapping[str, str] | None = None,
-        files: Mapping[str, bytes | str] | None = None,
-        folders: Mapping[str, Path] | None = None,
-    ) -> None:
-        """Add to a run. `files` and `folders` are keyed by their path among the run's artifacts."""
-        from mlflow.entities import Metric, Param, RunTag
+        bundle_folder: Path,
+        description: str,
+        tags: Mapping[str, str],
+        example: pl.DataFrame | None = None,
+    ) -> int:
+        """Log the bundle as a pyfunc model of that run and register it; return the version.
 
-        now = int(datetime.now(UTC).timestamp() * 1000)
-        self.client.log_batch(
-            run_id,
-            metrics=[
-                Metric(name, float(value), now, 0) for name, value in (metrics or {}).items() if value is not None
-            ],
-            params=[Param(name, str(value)) for name, value in (params or {}).items()],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
-        )
-        for path, folder in (folders or {}).items():
-            self.client.log_artifacts(run_id, str(folder), path)
-        with TemporaryDirectory(dir=self.home.root) as temporary:
-            for path, content in (files or {}).items():
-                local = Path(temporary) / Path(path).name
-                local.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-                parent = Path(path).parent.as_posix()
-                self.client.log_artifact(run_id, str(local), None if parent == "." else parent)
+        The model carries the code that reads it and names the few packages it needs, so that
+        `mlflow.pyfunc.load_model` works where nothing of the platform is installed.
 
-    def logged_files(self, run_id: str, folder: str) -> dict[str, bytes]:
-        """The files that lie directly in a folder of a run's artifacts, by name; empty where there is none."""
-        with TemporaryDirectory(dir=self.home.root) as temporary:
-            paths = [item.path for item in self.client.list_artifacts(run_id, folder) if not item.is_dir]
-            return {
-                Path(path).name: Path(self.client.download_artifacts(run_id, path, temporary)).read_bytes()
-                for path in paths
-            }
-
-    def close_abandoned_runs(self) -> int:
-        """Mark as KILLED every run still open whose process no longer lives; return how many."""
-        from mlflow.entities import RunStatus
-
-        still_open = f"attributes.status = '{RunStatus.to_string(RunStatus.RUNNING)}'"
-        runs = self.client.search_runs([self.experiment_id()], filter_string=still_open)
-        abandoned = [run for run in runs if not process_lives(run.data.tags.get(_RUN_OWNER_TAG))]
-        for run in abandoned:
-            self.client.set_terminated(run.info.run_id, status="KILLED")
-        return len(abandoned)
-
-    # Versions --------------------------------------------------------------------------------------------------
-
-    def register(self, run_id: str, bundle_folder: Path, description: str, tags: Mapping[str, str]) -> int:
-        """Log the bundle as a pyfunc model of that run and register it; return the version."""
+        Args:
+            run_id: The run.
+            bundle_folder: The bundle.
+            description: Of the version, for people.
+            tags: Of the version.
+            example: A few real rows with `symbol` and the bundle's features; None in a home without any.
+        """
         import mlflow
-        import pandas as pd
-        from mlflow.models import infer_signature
 
         bundle = ModelBundle.load(bundle_folder)
-        example = pd.DataFrame([dict.fromkeys(bundle.manifest.features, 0.01)])
-        example["symbol"] = bundle.manifest.symbols[0]
-        with self._fluent():
+        with self._fluent(), TemporaryDirectory(dir=self.home.root) as folder:
             with mlflow.start_run(run_id=run_id):
                 logged = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(_MODEL_SCRIPT),
                     artifacts={"bundle": str(bundle_folder)},
-                    signature=infer_signature(example, pd.Series([0.5], name="prob_up")),
-                    input_example=example,
-                    # Inferring requirements takes seven seconds; the platform's own constraints say more.
-                    pip_requirements=["levibot-platform"],
+                    signature=model_signature(bundle.manifest),
+                    input_example=example_frame(bundle.manifest, example),
+                    pip_requirements=model_requirements(bundle.manifest.family),
+                    code_paths=[str(copy_model_code(Path(folder)))],
                 )
             # Not mlflow.register_model: it prints what it does.
-            self._ensure_registered_model()
+            self._describe(bundle.manifest)
             created = self.client.create_model_version(
                 self.model_name,
                 source=logged.model_uri,
@@ -224,14 +123,30 @@ class ModelRegistry:
             )
         return int(created.version)
 
-    def _ensure_registered_model(self) -> None:
+    def _describe(self, manifest: BundleManifest) -> None:
+        """Make the registered model where there is none, and say what it is."""
         from mlflow.exceptions import MlflowException
 
+        about = {
+            "task": "probability that the price is higher after the horizon",
+            "timeframe": manifest.timeframe,
+            "horizon_bars": str(manifest.horizon_bars),
+            "symbols": ", ".join(manifest.symbols),
+            "feature_set": manifest.feature_set,
+        }
+        description = (
+            f"Probability that the close of {about['symbols']} is higher {manifest.horizon_bars} bars of "
+            f"{manifest.timeframe} after a closed bar. `champion` is what the inference API serves; it moves only when "
+            "every promotion gate has passed. Nothing trained on a simulated market is ever tradable."
+        )
         try:
-            self.client.create_registered_model(self.model_name)
+            self.client.create_registered_model(self.model_name, tags=about, description=description)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+            self.client.update_registered_model(self.model_name, description)
+            for name, value in about.items():
+                self.client.set_registered_model_tag(self.model_name, name, value)
 
     def describe(self, version: int, description: str) -> None:
         """Replace the description that people see beside a version; Markdown."""

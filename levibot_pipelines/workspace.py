@@ -12,6 +12,7 @@ from levibot_core.features.refresh import FeatureTables
 from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.sources import MarketSource, SourceIdentity, open_source
 from levibot_core.market.timeframe import Timeframe
+from levibot_core.models.candidate import TrialStore
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.online import OnlineStore, open_online_store
 from levibot_core.stores.paths import (
@@ -23,6 +24,7 @@ from levibot_core.stores.paths import (
     funding_dataset,
 )
 from levibot_core.stores.snapshots import SnapshotStore
+from levibot_core.stores.trial_ledger import TrialLedger
 from levibot_pipelines.registry import ModelRegistry
 
 
@@ -71,6 +73,11 @@ class Workspace:
     def snapshots(self) -> SnapshotStore:
         """Training snapshots."""
         return SnapshotStore(self.home.snapshots)
+
+    @property
+    def trial_store(self) -> TrialStore:
+        """Studies, in the database of `LEVIBOT_STUDY_URL` or else in files of the home, and the lifetime ledger."""
+        return TrialStore(self.settings.study_address or self.home.trials, TrialLedger(self.home.trial_ledger))
 
     @cached_property
     def online_store(self) -> OnlineStore:

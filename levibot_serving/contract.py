@@ -32,6 +32,14 @@ class Prediction(BaseModel):
                     "side": "long",
                     "confidence": 0.142,
                     "price_target": 97352.9,
+                    "volatility": 0.0038,
+                    "interval_level": 0.9,
+                    "return_lower": -0.0062,
+                    "return_upper": 0.0063,
+                    "price_lower": 96707.2,
+                    "price_upper": 97923.6,
+                    "prob_lower": 0.566,
+                    "prob_upper": 0.577,
                     "_prob_lgbm": 0.571,
                     "_prob_tft": None,
                     "_prob_sent": None,
@@ -64,7 +72,24 @@ class Prediction(BaseModel):
     side: Side = Field(description="long from 0.55 up, short from 0.45 down, else flat; flat when abstaining")
     confidence: float = Field(ge=0, le=1, description="2 * |prob_up - 0.5|")
     price_target: float | None = Field(
-        description="close * exp((2 * prob_up - 1) * volatility per bar * sqrt(bars)); null without a volatility"
+        description="close * exp((2 * prob_up - 1) * volatility); without a volatility head, the realised one of the "
+        "last 48 bars stretched to the horizon, and null without that"
+    )
+    volatility: float | None = Field(
+        None, gt=0, description="Volatility expected over the horizon, fraction; null without a volatility head"
+    )
+    interval_level: float | None = Field(
+        None, gt=0, lt=1, description="Share of returns that lie within the interval in the long run; null without one"
+    )
+    return_lower: float | None = Field(None, description="Lower limit of the return over the horizon, fraction")
+    return_upper: float | None = Field(None, description="Upper limit of the return over the horizon, fraction")
+    price_lower: float | None = Field(None, description="_current_price * (1 + return_lower)")
+    price_upper: float | None = Field(None, description="_current_price * (1 + return_upper)")
+    prob_lower: float | None = Field(
+        None, ge=0, le=1, description="Lower Venn-Abers probability; null with another calibration"
+    )
+    prob_upper: float | None = Field(
+        None, ge=0, le=1, description="Upper Venn-Abers probability; null with another calibration"
     )
     prob_lgbm: float | None = Field(alias="_prob_lgbm", description="The LightGBM member, null when there is none")
     prob_tft: float | None = Field(alias="_prob_tft", description="The TFT member, null when there is none")

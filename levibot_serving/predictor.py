@@ -5,7 +5,7 @@ number, flagged, on which nobody may trade.
 
 The earlier LeviBot put its price target at the close plus or minus a tenth of the gap to SMA20. That is not repeated:
 the gap says nothing about the horizon of the forecast. Ours is the close moved by the forecast's lean times the
-volatility expected over the horizon.
+volatility expected over the horizon: the model's own forecast of it, or what the last 48 bars suggest.
 """
 
 import math
@@ -15,6 +15,7 @@ from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolE
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.bundle import BundleManifest
 from levibot_core.models.predictors import BASE_RATE, LIGHTGBM
+from levibot_core.models.uncertainty import ReturnOutlook, probability_interval, return_outlook
 from levibot_core.stores.online import FeatureVector
 from levibot_serving.contract import Prediction, Side
 from levibot_serving.served import REAL_MARKETS, ServedModel
@@ -51,7 +52,8 @@ def predict(
     manifest = served.bundle.manifest
     expect_known(manifest, symbol)
     whole = _whole(manifest, symbol, vector)
-    probability = _probability(served, whole)
+    probability, bounds = _probability(served, whole)
+    outlook = return_outlook(served.uncertainty, symbol, whole.values, manifest.symbols)
 
     age_s = (now_ms - whole.known_at_ms) / 1000
     doubt = doubt_about_age(age_s, Timeframe.parse(manifest.timeframe), grace_seconds)
@@ -71,7 +73,10 @@ def predict(
         prob_up=probability,
         side="flat" if abstain else side_of(probability),
         confidence=2 * abs(probability - 0.5),
-        price_target=_price_target(whole, probability, manifest.horizon_bars),
+        price_target=_price_target(whole, probability, outlook, manifest.horizon_bars),
+        **_limits(whole.close, outlook),
+        prob_lower=None if bounds is None else bounds[0],
+        prob_upper=None if bounds is None else bounds[1],
         prob_lgbm=probability if manifest.family == LIGHTGBM else None,
         prob_tft=None,
         prob_sent=None,
@@ -139,12 +144,13 @@ def _whole(manifest: BundleManifest, symbol: str, vector: FeatureVector) -> Feat
     return vector
 
 
-def _probability(served: ServedModel, vector: FeatureVector) -> float:
-    row = served.bundle.matrix_row(vector.symbol, vector.values)
-    probability = float(served.bundle.predict(row)[0])
+def _probability(served: ServedModel, vector: FeatureVector) -> tuple[float, tuple[float, float] | None]:
+    """The calibrated probability, and the two that bracket it where the calibration knows them."""
+    raw = served.bundle.predict_raw(served.bundle.matrix_row(vector.symbol, vector.values))
+    probability = float(served.bundle.calibrate(raw)[0])
     if not 0.0 <= probability <= 1.0:
         raise BundleError(f"Expected version {served.version} to predict a probability, was {probability}.")
-    return probability
+    return probability, probability_interval(served.bundle.calibrator, raw)
 
 
 def doubt_about_age(age_s: float, timeframe: Timeframe, grace_seconds: float) -> str | None:
@@ -168,12 +174,28 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _price_target(vector: FeatureVector, probability: float, horizon_bars: int) -> float | None:
-    volatility = vector.values.get(VOLATILITY_FEATURE)
-    if volatility is None:
+def _price_target(
+    vector: FeatureVector, probability: float, outlook: ReturnOutlook | None, horizon_bars: int
+) -> float | None:
+    if outlook is not None:
+        volatility = outlook.volatility
+    elif VOLATILITY_FEATURE in vector.values:
+        volatility = vector.values[VOLATILITY_FEATURE] * math.sqrt(horizon_bars)
+    else:
         return None
     try:
-        target = vector.close * math.exp((2 * probability - 1) * volatility * math.sqrt(horizon_bars))
+        target = vector.close * math.exp((2 * probability - 1) * volatility)
     except OverflowError:
         return None
     return target if math.isfinite(target) else None
+
+
+def _limits(close: float, outlook: ReturnOutlook | None) -> dict[str, float | None]:
+    """The fields that an outlook fills; a price beyond all numbers is left out, and its return with it."""
+    if outlook is None:
+        return {}
+    fields: dict[str, float | None] = {"volatility": outlook.volatility, "interval_level": outlook.level}
+    for side, limit in (("lower", outlook.lower), ("upper", outlook.upper)):
+        if limit is not None and math.isfinite(close * (1.0 + limit)):
+            fields |= {f"return_{side}": limit, f"price_{side}": close * (1.0 + limit)}
+    return fields

@@ -5,10 +5,11 @@ How a bundle reaches this host is `levibot_serving.model_store`; what it forecas
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from levibot_core.models.bundle import BundleManifest, ModelBundle
 from levibot_core.models.predictors import BASE_RATE
+from levibot_core.models.uncertainty import UncertaintyParts
 from levibot_serving.registry import ModelRecord
 
 REAL_MARKETS = frozenset({"exchange", "recorded"})
@@ -25,6 +26,7 @@ class ServedModel:
         reasons: Why not, or what else the gates had to say.
         loaded_at_ms: When this host began to serve it, UTC milliseconds.
         from_cache: True while no registry has confirmed it since this process started.
+        uncertainty: The optional parts of the bundle, read.
     """
 
     bundle: ModelBundle
@@ -33,6 +35,7 @@ class ServedModel:
     reasons: tuple[str, ...]
     loaded_at_ms: int
     from_cache: bool
+    uncertainty: UncertaintyParts = field(default_factory=UncertaintyParts)
 
     @property
     def version(self) -> int:

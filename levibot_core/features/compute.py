@@ -72,7 +72,7 @@ def compute_features(
     """
     feature_set.require_timeframe(timeframe)
     step = timeframe.milliseconds
-    parts = [feature_set.table().empty()]
+    parts: list[pl.DataFrame] = []
     with ThreadPoolExecutor(threads) as pool:
         over_symbols = pool.map if threads > 1 else map
         for view in views(candles, feature_set.warm_up * step):
@@ -90,8 +90,10 @@ def compute_features(
                 side_by_side_up_to=_FEW_ROWS,
             )
             parts += over_symbols(lambda bars: _features_of(bars, feature_set, kernels), everything)
+    if not parts:
+        return feature_set.table().empty()
     frame = pl.concat(parts, rechunk=False)
-    return frame if len(parts) == 2 or view.from_ms is None else frame.sort("symbol", "ts")
+    return frame if len(parts) == 1 or view.from_ms is None else frame.sort("symbol", "ts")
 
 
 def _latest(first: int | None, second: int | None) -> int | None:
@@ -116,14 +118,19 @@ def _features_of(bars: Bars, feature_set: FeatureSet, kernels: Mapping[str, Kern
             _fill(BarsChunk(bars, begin, end), kept, feature_set.features, kernels, target)
     # Markets one after the other, as `_keep` writes them.
     markets, rows = np.nonzero(exists.T)
-    opens = pl.Series(bars.open_ms[rows])
+    opens = pl.Series("ts", bars.open_ms[rows])
+    # Columns are slices of one series: to make a series of each array takes longer than to compute a new bar's values.
+    column_by_column, count = pl.Series(values.ravel()), values.shape[1]
     return pl.DataFrame(
-        {
-            "symbol": pl.Series(bars.symbols, dtype=pl.String()).gather(markets),
-            "ts": opens.cast(TIMESTAMP),
-            "known_at": (opens + bars.step_ms).cast(TIMESTAMP),
-            **dict(zip(feature_set.names, values, strict=True)),
-        }
+        [
+            pl.Series("symbol", bars.symbols, dtype=pl.String()).gather(markets),
+            opens.cast(TIMESTAMP),
+            (opens + bars.step_ms).cast(TIMESTAMP).alias("known_at"),
+            *(
+                column_by_column.slice(number * count, count).alias(name)
+                for number, name in enumerate(feature_set.names)
+            ),
+        ]
     )
 
 

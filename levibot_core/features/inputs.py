@@ -9,7 +9,7 @@ computed from these series is in `kernels`; which rows come out, in `compute`; w
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,14 @@ import polars as pl
 from levibot_core.errors import DataQualityError, SchemaError
 from levibot_core.features.elementary import natural_log
 from levibot_core.features.folds import FloatArray, window_sum
-from levibot_core.features.published import FEAR_GREED_DAYS, SETTLEMENTS, fear_greed_as_known, funding_as_known
+from levibot_core.features.published import (
+    FEAR_GREED_DAYS,
+    NOTHING_PUBLISHED,
+    SETTLEMENTS,
+    fear_greed_as_known,
+    funding_as_known,
+    settlements_by_symbol,
+)
 from levibot_core.features.series import WindowedSeries
 from levibot_core.market.timeframe import Timeframe
 
@@ -27,12 +34,17 @@ BoolArray = npt.NDArray[np.bool_]
 Origin = Literal["own", "leader", "clock", "funding", "fear_greed"]
 
 _Number = TypeVar("_Number", np.float64, np.int64)
+_Candles = Mapping[str, npt.NDArray[Any]]
 
 NEVER_KNOWN = np.iinfo(np.int64).max
 """Stands in `known_from` where there is no bar."""
 
 _PRICES = ("open", "high", "low", "close", "volume")
 _CANDLE_COLUMNS = ("symbol", "ts", *_PRICES, "known_at")
+_NO_CANDLES: _Candles = {
+    **dict.fromkeys(("ts", "known_at"), np.empty(0, dtype=np.int64)),
+    **dict.fromkeys(_PRICES, np.empty(0)),
+}
 _FUNDING_COLUMNS = ("symbol", "ts", "rate", "known_at")
 
 
@@ -297,11 +309,10 @@ def assemble(
     if last < first:
         return
     grid = np.arange(first - lead_in * step, last + 1, step, dtype=np.int64)
-    needed = candles.select(_CANDLE_COLUMNS)
-    by_symbol = {symbol: rows for (symbol,), rows in needed.partition_by("symbol", as_dict=True).items()}
-    settled = {symbol: rows for (symbol,), rows in funding.partition_by("symbol", as_dict=True).items()}
+    by_symbol = _by_symbol(candles)
+    settled = settlements_by_symbol(funding)
     decision_ms = grid + step
-    leading, leader_known_from = _on_grid(by_symbol.get(leader, needed.clear()), grid, step)
+    leading, leader_known_from = _on_grid(by_symbol.get(leader, _NO_CANDLES), grid, step)
     shared = {
         "open_time": grid.astype(np.float64),
         "leader_close": leading["close"],
@@ -310,7 +321,7 @@ def assemble(
     markets = []
     for symbol in sorted(by_symbol):
         own, own_known_from = _on_grid(by_symbol[symbol], grid, step)
-        raw = {**own, **funding_as_known(settled.get(symbol, funding.clear()), decision_ms), **shared}
+        raw = {**own, **funding_as_known(settled.get(symbol, NOTHING_PUBLISHED), decision_ms), **shared}
         markets.append((symbol, raw, own_known_from))
         if grid.size - lead_in > side_by_side_up_to:
             yield _side_by_side(markets, grid, step, leader_known_from)
@@ -345,17 +356,32 @@ def _check(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> None:
         raise SchemaError(f"Expected {what} with columns {', '.join(columns)}, was without {', '.join(missing)}.")
 
 
-def _on_grid(rows: pl.DataFrame, grid: IntArray, step_ms: int) -> tuple[dict[str, FloatArray], IntArray]:
+def _by_symbol(candles: pl.DataFrame) -> dict[str, _Candles]:
+    """Times (UTC milliseconds), prices and volume of each symbol."""
+    times = [pl.col(name).dt.epoch("ms") for name in ("ts", "known_at")]
+    needed = candles.select("symbol", *times, *_PRICES)
+    if not needed["symbol"].is_sorted():
+        needed = needed.sort("symbol", maintain_order=True)
+    columns = {name: needed[name].to_numpy() for name in needed.columns[1:]}
+    runs = needed["symbol"].rle().struct.unnest()
+    ends = runs["len"].cum_sum().to_list()
+    return {
+        symbol: {name: values[end - length : end] for name, values in columns.items()}
+        for symbol, length, end in zip(runs["value"].to_list(), runs["len"].to_list(), ends, strict=True)
+    }
+
+
+def _on_grid(candles: _Candles, grid: IntArray, step_ms: int) -> tuple[dict[str, FloatArray], IntArray]:
     """Prices and volume on the grid with NaN in gaps, and since when each bar is known."""
-    positions = (rows["ts"].dt.epoch("ms").to_numpy() - grid[0]) // step_ms
+    positions = (candles["ts"] - grid[0]) // step_ms
     inside = (positions >= 0) & (positions < grid.size)
     positions = positions[inside]
     series = {}
     for name in _PRICES:
         series[name] = np.full(grid.size, np.nan)
-        series[name][positions] = rows[name].to_numpy()[inside]
+        series[name][positions] = candles[name][inside]
     known_from = np.full(grid.size, NEVER_KNOWN, dtype=np.int64)
-    known_from[positions] = rows["known_at"].dt.epoch("ms").to_numpy()[inside]
+    known_from[positions] = candles["known_at"][inside]
     if repeated := positions.size - np.count_nonzero(known_from != NEVER_KNOWN):
         raise SchemaError(
             f"Expected one row per symbol and open time in candles, was {repeated} repeated. Read one revision per "

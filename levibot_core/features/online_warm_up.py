@@ -22,10 +22,10 @@ def warm_up_online_store(
     symbols: Sequence[str],
     source_kind: SourceKind,
 ) -> LatestVectors:
-    """Put the newest whole vector of every symbol; a newer one that is already there stays.
+    """Put the newest whole vector of every symbol and those of the bars before; a newer one already there stays.
 
     The price of each vector comes from the candles, its age from the lake: a vector of yesterday is put as one of
-    yesterday.
+    yesterday. All bars of a history are put every time, so that a bar which was missed is there at the next.
 
     Returns:
         What was put, and which symbols were left out because their newest row lacks features.
@@ -41,5 +41,5 @@ def warm_up_online_store(
         symbols=symbols,
         source_kind=source_kind,
     )
-    store.put(vectors.complete)
+    store.put([*vectors.earlier, *vectors.complete])
     return vectors

@@ -15,7 +15,7 @@ from levibot_core.features.registry import FeatureSet
 from levibot_core.market.ingest import Slice
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.stores.lake import Lake
-from levibot_core.stores.online import FeatureVector
+from levibot_core.stores.online import DEFAULT_HISTORY_BARS, FeatureVector
 from levibot_core.stores.paths import Dataset
 
 # A vector older than this is no longer "the newest": a symbol that stopped trading is left out.
@@ -102,10 +102,17 @@ def _compute(
 
 @dataclass(frozen=True, slots=True)
 class LatestVectors:
-    """The newest vector of each symbol; incomplete ones are named with what they lack and never served."""
+    """The newest vector of each symbol; incomplete ones are named with what they lack and never served.
+
+    Attributes:
+        complete: One per symbol.
+        incomplete: Symbol to the features its newest row lacks.
+        earlier: Whole vectors of the bars before those in `complete`, oldest first per symbol.
+    """
 
     complete: tuple[FeatureVector, ...]
     incomplete: Mapping[str, Sequence[str]]
+    earlier: tuple[FeatureVector, ...] = ()
 
     def to_frame(self) -> pl.DataFrame:
         """Symbol, open time of the bar and its close, one row per complete vector."""
@@ -127,36 +134,44 @@ def latest_vectors(
     features_dataset: Dataset,
     symbols: Sequence[str],
     source_kind: SourceKind,
+    bars: int = DEFAULT_HISTORY_BARS,
 ) -> LatestVectors:
-    """The newest feature row of every symbol, with the close of its bar (quote currency) as it was known then."""
+    """The newest feature row of every symbol, with the close of its bar (quote currency) as it was known then.
+
+    Beside it the rows of the `bars` - 1 bars before, for models that look at a window; one that lacks features is left
+    out, which is a hole to those who read the window.
+    """
     names = [name for name in features_dataset.table.polars_schema if name not in ("symbol", "ts", "known_at")]
     feature_set = dict(features_dataset.keys)["feature_set"]
     complete: list[FeatureVector] = []
+    earlier: list[FeatureVector] = []
     incomplete: dict[str, list[str]] = {}
     for symbol in symbols:
         newest = lake.latest_known_at_ms(features_dataset, symbol)
         start_ms = newest - _NEWEST_WITHIN_DAYS * MILLISECONDS_PER_DAY
-        row = lake.read(features_dataset, symbols=[symbol], start_ms=start_ms).tail(1)
+        rows = lake.read(features_dataset, symbols=[symbol], start_ms=start_ms).tail(bars)
         candles = lake.read(candles_dataset, symbols=[symbol], start_ms=start_ms, as_of_ms=newest)
-        values = row.select(names).row(0, named=True)
+        values = rows.select(names).tail(1).row(0, named=True)
         missing = [name for name, value in values.items() if value != value]
         if missing:
             incomplete[symbol] = missing
             continue
-        bar = (
-            row.join(candles.select("ts", "close"), on="ts")
-            .with_columns(pl.col("ts", "known_at").dt.epoch("ms"))
-            .row(0, named=True)
+        whole = rows.filter(pl.all_horizontal(pl.col(names).is_not_nan())).join(candles.select("ts", "close"), on="ts")
+        vectors = _vectors(whole, names, feature_set, source_kind)
+        complete.append(vectors[-1])
+        earlier += vectors[:-1]
+    return LatestVectors(tuple(complete), incomplete, tuple(earlier))
+
+
+def _vectors(
+    rows: pl.DataFrame, names: Sequence[str], feature_set: str, source_kind: SourceKind
+) -> list[FeatureVector]:
+    """The vector of every row, in order of time; the rows have symbol, ts, known_at, close and the features."""
+    ordered = rows.sort("ts").with_columns(pl.col("ts", "known_at").dt.epoch("ms"))
+    bars = ordered.select("symbol", "ts", "known_at", "close").iter_rows()
+    return [
+        FeatureVector(
+            symbol, ts_ms, known_at_ms, feature_set, source_kind, close, dict(zip(names, values, strict=True))
         )
-        complete.append(
-            FeatureVector(
-                symbol=symbol,
-                ts_ms=bar["ts"],
-                known_at_ms=bar["known_at"],
-                feature_set=feature_set,
-                source_kind=source_kind,
-                close=bar["close"],
-                values=values,
-            )
-        )
-    return LatestVectors(tuple(complete), incomplete)
+        for (symbol, ts_ms, known_at_ms, close), values in zip(bars, ordered.select(names).iter_rows(), strict=True)
+    ]

@@ -24,4 +24,5 @@ def base_rate_bundle(identity: BundleIdentity, labels: np.ndarray | None = None)
         labels: 1 for a rise, else 0; shape (n,). None when nothing was observed yet.
     """
     probability = fit_base_rate(np.empty(0) if labels is None else labels)
-    return ModelBundle.build(identity, BASE_RATE, base_rate_text(probability), IdentityCalibrator())
+    files = {"base_rate.json": base_rate_text(probability).encode()}
+    return ModelBundle.build(identity, BASE_RATE, files, IdentityCalibrator())

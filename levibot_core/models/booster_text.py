@@ -7,19 +7,17 @@ counts, children, columns, category sets) is verified here, and what cannot be v
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
 from levibot_core.errors import BundleError
 
-_HEADER = {
-    "version": "v4",
-    "num_class": "1",
-    "num_tree_per_iteration": "1",
-    "label_index": "0",
-    "objective": "binary sigmoid:1",
-}
-_OF_HEADER = {*_HEADER, "max_feature_idx", "feature_names", "feature_infos", "tree_sizes"}
+CLASSIFIER: Final = "binary sigmoid:1"
+REGRESSION: Final = "regression"
+
+_HEADER = {"version": "v4", "num_class": "1", "num_tree_per_iteration": "1", "label_index": "0"}
+_OF_HEADER = {*_HEADER, "objective", "max_feature_idx", "feature_names", "feature_infos", "tree_sizes"}
 _PER_LEAF = ("leaf_value", "leaf_weight", "leaf_count")
 _PER_NODE = (
     "split_feature",
@@ -43,16 +41,18 @@ _OF_TREE = {
     "shrinkage",
 }
 _TREES_END = b"end of trees\n"
+_THREADS_LINE = re.compile(r"^\[num_threads: \d+\]$", re.MULTILINE)
 _NUMBERS = re.compile(r"[-+.0-9eE ]*")
 _CATEGORICAL = 1  # Lowest bit of a decision type: the threshold is a place in cat_boundaries.
 
 
-def check_booster_text(text: str, columns: Sequence[str]) -> None:
-    """Verify that the text is a binary LightGBM classifier on these columns, whole and consistent.
+def check_booster_text(text: str, columns: Sequence[str], objective: str = CLASSIFIER) -> None:
+    """Verify that the text is a LightGBM model with one output on these columns, whole and consistent.
 
     Args:
         text: LightGBM's text form, as `Booster.model_to_string` writes it.
         columns: Column names of the design matrix, in order.
+        objective: What it was trained for, as its header says it: `CLASSIFIER` or `REGRESSION`.
 
     Raises:
         BundleError: it is not; the message says what is wrong.
@@ -61,7 +61,7 @@ def check_booster_text(text: str, columns: Sequence[str]) -> None:
         content = text.encode("ascii")
         header_end = content.find(b"\n\n") + 2
         _require(header_end >= 2, "its header has no end")
-        header = _check_header(content[:header_end].decode(), columns)
+        header = _check_header(content[:header_end].decode(), columns, objective)
         sizes = [int(size) for size in header["tree_sizes"].split()]
         start = header_end
         for number, size in enumerate(sizes):
@@ -70,9 +70,14 @@ def check_booster_text(text: str, columns: Sequence[str]) -> None:
         _require(bool(sizes) and content[start:].startswith(_TREES_END), "its trees do not end where it says")
     except (ValueError, KeyError, IndexError, OverflowError) as error:
         raise BundleError(
-            f"Expected a LightGBM classifier in text form on {len(columns)} columns, but {error}. "
+            f"Expected a LightGBM model ({objective}) in text form on {len(columns)} columns, but {error}. "
             "Train the model again, or fetch it from the registry again."
         ) from error
+
+
+def without_threads(text: str) -> str:
+    """The text with one thread in its settings: the one setting that the model itself does not depend on."""
+    return _THREADS_LINE.sub("[num_threads: 1]", text)
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -87,11 +92,11 @@ def _key_values(lines: Sequence[str], known: set[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _check_header(text: str, columns: Sequence[str]) -> dict[str, str]:
+def _check_header(text: str, columns: Sequence[str], objective: str) -> dict[str, str]:
     lines = text.splitlines()
     _require(lines[0] == "tree", "its first line is not `tree`")
     header = _key_values(lines[1:-1], _OF_HEADER)
-    for key, expected in _HEADER.items():
+    for key, expected in {**_HEADER, "objective": objective}.items():
         _require(header[key] == expected, f"its {key} is {header[key]!r} and not {expected!r}")
     found = header["feature_names"].split()
     _require(found == list(columns), f"it was trained on the columns {' '.join(found)[:400]}")

@@ -1,11 +1,13 @@
-"""The model format: a folder of text and JSON with checked hashes. Nothing in it is ever executed or unpickled.
+"""The model format: a flat folder of files with checked hashes. Nothing in it is ever executed or unpickled.
 
     manifest.json      what the model is, the SHA-256 of every other file, and a checksum over itself
-    booster.txt        LightGBM's text form (family `lightgbm`), or base_rate.json (family `base_rate`)
+    booster.txt        what the family keeps its predictor in, one file or several (see `.families`)
     calibrator.json    the calibration curve
+    interval.json      optional parts, which only some models have: the band of the return,
+    volatility.*       and the forecast of its volatility
 
 A bundle with one altered byte, a missing or an additional file is refused. This is all the serving layer imports
-of a model: numpy, pydantic, and LightGBM once a booster is read. Training and registration are elsewhere.
+of a model: numpy, pydantic, and the family's library once a predictor is read. Training and registration are elsewhere.
 """
 
 import hashlib
@@ -17,16 +19,18 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from levibot_core.errors import BundleError
 from levibot_core.models.calibration import CalibrationMethod, Calibrator, calibrator_from_json
-from levibot_core.models.predictors import FAMILIES, assemble_matrix, assemble_row, matrix_columns
+from levibot_core.models.families import FAMILIES
+from levibot_core.models.predictors import assemble_matrix, assemble_row, matrix_columns, text_of
 
 FORMAT: Final = "levibot-bundle/1"
-FamilyName = Literal["base_rate", "lightgbm"]
 MANIFEST = "manifest.json"
 CALIBRATOR = "calibrator.json"
+PARTS: Final = ("interval.json", "volatility.txt", "volatility.json")
+"""Files that any model may have beside its predictor and its calibrator."""
 _CHECKSUM = "checksum"
 
 
@@ -51,9 +55,16 @@ class BundleManifest(BundleIdentity):
     """Content of `manifest.json`."""
 
     format: Literal["levibot-bundle/1"] = FORMAT
-    family: FamilyName
+    family: str = Field(description="A name of `FAMILIES`")
     calibration: CalibrationMethod
     files: dict[str, str] = Field(description="Name of every other file to its SHA-256, lower-case hexadecimal")
+
+    @field_validator("family")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in FAMILIES:
+            raise ValueError(f"expected one of {', '.join(FAMILIES)}, was {value!r}")
+        return value
 
 
 class ModelBundle:
@@ -64,8 +75,9 @@ class ModelBundle:
         self._files = dict(files)
         _check_files(manifest, self._files)
         family = FAMILIES[manifest.family]
-        self._predictor = family.read(_text(self._files, family.file), matrix_columns(manifest.features))
-        self._calibrator = calibrator_from_json(_text(self._files, CALIBRATOR))
+        own = {name: self._files[name] for name in (*family.files, *family.optional) if name in self._files}
+        self._predictor = family.read(own, matrix_columns(manifest.features))
+        self._calibrator = calibrator_from_json(text_of(self._files, CALIBRATOR))
         if self._calibrator.method != manifest.calibration:
             raise BundleError(
                 f"Expected the calibration {manifest.calibration!r} of the manifest, "
@@ -76,16 +88,24 @@ class ModelBundle:
     def build(
         cls,
         identity: BundleIdentity,
-        family: FamilyName,
-        predictor_text: str,
+        family: str,
+        predictor_files: Mapping[str, bytes],
         calibrator: Calibrator,
+        parts: Mapping[str, bytes] | None = None,
     ) -> "ModelBundle":
-        """Make a bundle from a trained predictor in its text form.
+        """Make a bundle from the files of a trained predictor.
+
+        Args:
+            identity: Where the model comes from.
+            family: A name of `FAMILIES`.
+            predictor_files: Name to content of the family's files.
+            calibrator: What makes probabilities of the predictor's scores.
+            parts: Name to content of some of `PARTS`.
 
         Raises:
-            BundleError: the text is not a predictor of that family on these features.
+            BundleError: the files are not a predictor of that family on these features, or not files it knows.
         """
-        files = {FAMILIES[family].file: predictor_text.encode(), CALIBRATOR: calibrator.to_json().encode()}
+        files = {**predictor_files, CALIBRATOR: calibrator.to_json().encode(), **(parts or {})}
         manifest = BundleManifest(
             **identity.model_dump(include=set(BundleIdentity.model_fields)),
             family=family,
@@ -103,6 +123,11 @@ class ModelBundle:
     def calibrator(self) -> Calibrator:
         """What makes probabilities of scores."""
         return self._calibrator
+
+    @property
+    def parts(self) -> Mapping[str, bytes]:
+        """Content of the optional parts this model has, by name (see `PARTS`)."""
+        return {name: self._files[name] for name in PARTS if name in self._files}
 
     def predict_raw(self, matrix: np.ndarray) -> np.ndarray:
         """Uncalibrated scores, float64 (n,), of a design matrix, float64 (n, f + 1)."""
@@ -159,14 +184,14 @@ class ModelBundle:
         Raises:
             HomeNotWritableError: the operating system refused; a bundle that stood there is as it was.
         """
-        from levibot_core.stores.files import write_text_atomically  # Brings Polars, which serving does without.
-        from levibot_core.stores.paths import not_writable
+        from levibot_core.stores.files import write_bytes_atomically, write_text_atomically
+        from levibot_core.stores.paths import not_writable  # Brings Polars, which serving does without.
 
         temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
         replaced = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
         try:
             for name, content in self._files.items():
-                write_text_atomically(temporary / name, content.decode())
+                write_bytes_atomically(temporary / name, content)
             write_text_atomically(temporary / MANIFEST, _manifest_text(self.manifest))
             if folder.exists():
                 folder.rename(replaced)
@@ -245,18 +270,13 @@ def _read_manifest(raw: bytes) -> BundleManifest:
 
 
 def _check_files(manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
-    needed = {FAMILIES[manifest.family].file, CALIBRATOR}
-    problems = [f"{name} is missing" for name in sorted((needed | set(manifest.files)) - set(files))]
-    problems += [f"{name} is not part of it" for name in sorted(set(files) - (needed & set(manifest.files)))]
+    family = FAMILIES[manifest.family]
+    needed, listed = {*family.files, CALIBRATOR}, set(manifest.files)
+    known = needed | {*family.optional, *PARTS}
+    problems = [f"{name} is missing" for name in sorted((needed | listed) - set(files))]
+    problems += [f"{name} is not part of it" for name in sorted(set(files) - (known & listed))]
     for name, expected in sorted(manifest.files.items()):
         if name in files and (was := hashlib.sha256(files[name]).hexdigest()) != expected:
             problems.append(f"{name} was altered (expected SHA-256 {expected}, was {was})")
     if problems:
         raise BundleError(f"Expected the files of a {manifest.family} bundle: {'; '.join(problems)}. {_REMEDY}")
-
-
-def _text(files: Mapping[str, bytes], name: str) -> str:
-    try:
-        return files[name].decode()
-    except UnicodeDecodeError as error:
-        raise BundleError(f"Expected {name} to be UTF-8 text, but {error}. {_REMEDY}") from error

@@ -1,7 +1,7 @@
 """Calibration: turning a model's score into a probability that holds, fitted on rows the model never saw.
 
-Applying a calibrator needs numpy alone and is exact after a JSON round trip; fitting imports SciPy and scikit-learn
-when called. The reliability diagram is drawn in `levibot_core.models.plots`, scores are in `.metrics`.
+Applying a calibrator needs numpy alone and is exact after a JSON round trip; the one with an interval is in
+`levibot_core.models.venn_abers`. Fitting and choosing is in `.calibration_fitting`, the diagram in `.plots`.
 """
 
 import json
@@ -12,8 +12,9 @@ from typing import Literal, Protocol
 import numpy as np
 
 from levibot_core.errors import BundleError
+from levibot_core.models.venn_abers import VennAbersCalibrator
 
-CalibrationMethod = Literal["none", "platt", "isotonic"]
+CalibrationMethod = Literal["none", "platt", "isotonic", "venn_abers"]
 
 # Scores outside cannot be told apart from it in a logit that is later added up.
 _LOGIT_CLIP = 1e-12
@@ -150,6 +151,8 @@ def _from_mapping(content: Mapping[str, object]) -> Calibrator:
             return PlattCalibrator(slope, intercept)
         case {"method": "isotonic", "scores": list(scores), "probabilities": list(probabilities)}:
             return IsotonicCalibrator(tuple(map(float, scores)), tuple(map(float, probabilities)))
+        case {"method": "venn_abers", "edges": list(edges), "lower": list(lower), "upper": list(upper)}:
+            return VennAbersCalibrator(tuple(map(float, edges)), tuple(map(float, lower)), tuple(map(float, upper)))
     raise ValueError("unknown method or missing values")
 
 

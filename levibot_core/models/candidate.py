@@ -16,20 +16,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from levibot_core.config import TrainingProfile
 from levibot_core.errors import BundleError
 from levibot_core.models.base_rate import fit_base_rate
+from levibot_core.models.boosters import booster_family
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.calibration import CalibrationMethod
-from levibot_core.models.calibration_fitting import fit_calibrator
-from levibot_core.models.design import design_matrix, label_vector
-from levibot_core.models.lightgbm_model import LabelledMatrix, gain_importance
+from levibot_core.models.calibration_fitting import fit_calibrator_of
+from levibot_core.models.design import LabelledMatrix, design_matrix, expect_something_to_learn, label_vector
+from levibot_core.models.families import FAMILIES
 from levibot_core.models.metrics import ReliabilityCurve, classification_metrics, log_losses, reliability_curve
-from levibot_core.models.predictors import LIGHTGBM, matrix_columns, read_booster
-from levibot_core.models.tuning import TrialCallback, TuningResult, tune
-from levibot_core.stores.files import sha256_of, write_atomically, write_json_atomically, write_text_atomically
+from levibot_core.models.predictors import matrix_columns
+from levibot_core.models.trial_records import record_trials
+from levibot_core.models.trial_returns import policy_rows
+from levibot_core.models.tuning import Search, TrialCallback, TuningResult, tune
+from levibot_core.stores.files import sha256_of, write_atomically, write_bytes_atomically, write_json_atomically
+from levibot_core.stores.trial_ledger import TrialLedger
 from levibot_core.validation.split import SplitResult
 
-BOOSTER, TRIALS, TUNING = "booster.txt", "trials.parquet", "tuning.json"
+TRIALS, TUNING = "trials.parquet", "tuning.json"
 BUNDLE, REPORT = "bundle", "calibration.json"
 SCORED_PARTS = ("validation", "calibration", "test")
+FEWEST_ROWS = 100
+"""Rows to train on, at least."""
 
 
 class _TuningRecord(BaseModel):
@@ -38,41 +44,47 @@ class _TuningRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     identity: BundleIdentity
+    family: str
     profile: TrainingProfile
     study_name: str
     best_parameters: dict[str, int | float]
     best_rounds: int
     best_value: float
     resumed: int
+    importances: dict[str, float]
     files: dict[str, str] = Field(description="Name of every other file to its SHA-256")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A tuned and trained model, before calibration."""
+    """A tuned and trained model, before calibration; `predictor_files` are those of its family, name to content."""
 
     identity: BundleIdentity
+    family: str
     profile: TrainingProfile
-    booster_text: str
+    predictor_files: Mapping[str, bytes]
     tuning: TuningResult
 
     def save(self, folder: Path) -> None:
-        """Write `booster.txt`, `trials.parquet` and, last, `tuning.json` into the folder.
+        """Write the predictor's files, `trials.parquet` and, last, `tuning.json` into the folder.
 
         Raises:
             HomeNotWritableError: the operating system refused.
         """
-        write_text_atomically(folder / BOOSTER, self.booster_text)
+        for name, content in self.predictor_files.items():
+            write_bytes_atomically(folder / name, content)
         write_atomically(folder / TRIALS, lambda path: self.tuning.trials.write_parquet(path))
         record = _TuningRecord(
             identity=self.identity,
+            family=self.family,
             profile=self.profile,
             study_name=self.tuning.study_name,
             best_parameters=dict(self.tuning.best_parameters),
             best_rounds=self.tuning.best_rounds,
             best_value=self.tuning.best_value,
             resumed=self.tuning.resumed,
-            files={name: sha256_of(folder / name) for name in (BOOSTER, TRIALS)},
+            importances=dict(self.tuning.importances),
+            files={name: sha256_of(folder / name) for name in (*self.predictor_files, TRIALS)},
         )
         write_json_atomically(folder / TUNING, record.model_dump(mode="json"))
 
@@ -85,7 +97,7 @@ class Candidate:
         """
         try:
             record = _TuningRecord.model_validate_json((folder / TUNING).read_bytes())
-            altered = [name for name in (BOOSTER, TRIALS) if sha256_of(folder / name) != record.files.get(name)]
+            altered = [name for name, expected in record.files.items() if sha256_of(folder / name) != expected]
         except (OSError, ValidationError) as error:
             raise BundleError(f"Expected a trained candidate in {folder}, but {error}. Train it again.") from error
         if altered:
@@ -97,8 +109,10 @@ class Candidate:
             best_value=record.best_value,
             trials=pl.read_parquet(folder / TRIALS),
             resumed=record.resumed,
+            importances=record.importances,
         )
-        return cls(record.identity, record.profile, (folder / BOOSTER).read_text("utf-8"), tuning)
+        files = {name: (folder / name).read_bytes() for name in record.files if name != TRIALS}
+        return cls(record.identity, record.family, record.profile, files, tuning)
 
 
 class FeatureGain(BaseModel):
@@ -116,7 +130,7 @@ class CalibrationReport(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: CalibrationMethod
-    validation_loss: dict[CalibrationMethod, float] = Field(description="Per method; `none` is the raw score")
+    validation_loss: dict[CalibrationMethod, float] = Field(description="Cross-fitted, per method; `none` is raw")
     metrics: dict[str, dict[str, float]] = Field(description="Part to score name to score, calibrated")
     base_rate: float = Field(description="Laplace's base rate of the train part")
     base_rate_log_loss: dict[str, float] = Field(description="Part to the log loss of always saying `base_rate`")
@@ -156,61 +170,93 @@ def load_report(folder: Path) -> CalibrationReport:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class TrialStore:
+    """Where trials are kept: studies in `location` (a folder of journals, or a database's address), and the ledger."""
+
+    location: Path | str
+    ledger: TrialLedger
+
+    def record(self, model_name: str) -> int:
+        """Add to the ledger what it lacks of a model's trials; return how many. Raises as `record_trials`."""
+        return record_trials(self.location, self.ledger, model_name)
+
+
 def train_candidate(
     split: SplitResult,
     identity: BundleIdentity,
+    family: str,
     profile: TrainingProfile,
     threads: int,
-    journal: Path,
-    study_name: str,
+    store: TrialStore,
     on_trial: TrialCallback | None = None,
+    weights: np.ndarray | None = None,
 ) -> Candidate:
-    """Tune and train a LightGBM model on the train part, stopped and ranked by the validation part.
+    """Tune and train a boosted model on the train part, stopped and ranked by the validation part.
+
+    Every trial that finished is in the ledger afterwards, also when the training fails or is interrupted; what a
+    killed one had finished is added by the next.
 
     Args:
         split: The parts; calibration and test rows are not looked at.
         identity: Features, symbols and seed to train with, and what the model will say about itself.
+        family: A boosted family, `lightgbm` or `xgboost`.
         profile: How much work to do.
         threads: Threads to use; they do not change the result.
-        journal: File that keeps the Optuna study, so that an interrupted training goes on.
-        study_name: Begin of the study's name; the rest is a digest of the inputs.
+        store: Where the trials are kept, so that an interrupted training goes on, and none is forgotten.
         on_trial: Told the progress after each trial.
+        weights: How much each row of the train part counts, float64 (n,); all the same when None.
 
     Raises:
-        DataQualityError: a part has no rows, or rows of one class only.
+        DataQualityError: a part has no rows, or rows of one class only; too few rows to train on; features that do
+            not vary; or weights that do not fit.
         MissingFeatureError: a feature is absent, or NaN or infinite in some row.
         UnknownSymbolError: a row's symbol is not among the identity's.
-        HomeNotWritableError: the journal cannot be written.
+        HomeNotWritableError: the journal or the ledger cannot be written.
+        ConfigurationError: there is no such family, or the studies' database does not answer.
     """
-    train, validation = (
-        LabelledMatrix(design_matrix(rows, identity.features, identity.symbols), label_vector(rows, part))
-        for part, rows in (("train", split.train), ("validation", split.validation))
+    booster = booster_family(family)
+    labels = {part: label_vector(split.parts[part], part) for part in ("train", "validation")}
+    matrices = {part: design_matrix(split.parts[part], identity.features, identity.symbols) for part in labels}
+    expect_something_to_learn(matrices["train"], identity.features, FEWEST_ROWS)
+    search = Search(
+        family=booster,
+        train=LabelledMatrix(matrices["train"], labels["train"], weights),
+        validation=LabelledMatrix(matrices["validation"], labels["validation"]),
+        policy=policy_rows(split.validation, split.train),
+        features=identity.features,
+        profile=profile,
+        seed=identity.seed,
+        study=f"{identity.model_name}-{family}",
+        about={"model_name": identity.model_name, "snapshot_id": identity.snapshot_id},
     )
-    tuning, booster = tune(
-        train, validation, identity.features, profile, identity.seed, threads, journal, study_name, on_trial
-    )
-    return Candidate(identity, profile, booster.text, tuning)
+    try:
+        tuning, trained = tune(search, threads, store.location, on_trial)
+    finally:
+        store.record(identity.model_name)
+    return Candidate(identity, family, profile, {booster.file: trained.text.encode()}, tuning)
 
 
 def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedCandidate:
-    """Calibrate on the calibration part, choose the method on the validation part, score on all but the train part.
+    """Choose and fit a calibrator on the calibration part, and score on all but the train part.
 
     Raises:
         DataQualityError: a part has no rows, or rows of one class only.
         MissingFeatureError, UnknownSymbolError: as `train_candidate`.
-        BundleError: the candidate's booster is not whole.
+        BundleError: the candidate's predictor is not whole.
     """
-    identity = candidate.identity
-    predictor = read_booster(candidate.booster_text, matrix_columns(identity.features))
+    identity, booster = candidate.identity, booster_family(candidate.family)
+    predictor = FAMILIES[candidate.family].read(candidate.predictor_files, matrix_columns(identity.features))
     raw = {
         part: predictor.predict(design_matrix(split.parts[part], identity.features, identity.symbols))
         for part in SCORED_PARTS
     }
     labels = {part: label_vector(rows, part) for part, rows in split.parts.items()}
-    choice = fit_calibrator(raw["calibration"], labels["calibration"], raw["validation"], labels["validation"])
-    bundle = ModelBundle.build(identity, LIGHTGBM, candidate.booster_text, choice.calibrator)
+    choice = fit_calibrator_of(split.calibration, raw["calibration"], labels["calibration"])
+    bundle = ModelBundle.build(identity, candidate.family, candidate.predictor_files, choice.calibrator)
     probabilities = {part: bundle.calibrate(scores) for part, scores in raw.items()}
     base_rate = fit_base_rate(labels["train"])
+    gains = booster.importance(candidate.predictor_files[booster.file].decode())
     report = CalibrationReport(
         method=choice.calibrator.method,
         validation_loss=dict(choice.validation_loss),
@@ -218,10 +264,7 @@ def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedC
         base_rate=base_rate,
         base_rate_log_loss=_constant_losses(base_rate, labels),
         reliability=reliability_curve(probabilities["test"], labels["test"]),
-        importance=tuple(
-            FeatureGain(feature=name, gain_share=share)
-            for name, share in gain_importance(candidate.booster_text).items()
-        ),
+        importance=tuple(FeatureGain(feature=name, gain_share=share) for name, share in gains.items()),
     )
     return CalibratedCandidate(bundle, report, probabilities["test"])
 

@@ -102,7 +102,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     `ece_equal_count` beside it.
     """
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    places = np.minimum((p * bins).astype(np.int64), bins - 1)
+    places = equal_width_bins(p, bins)
     gaps = np.bincount(places, weights=p, minlength=bins) - np.bincount(places, weights=y, minlength=bins)
     return float(np.abs(gaps).sum() / p.size)
 
@@ -113,13 +113,24 @@ def reliability_curve(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     Equal forecasts share a bin, so that there are fewer bins where forecasts repeat; a constant forecast gives one.
     """
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    edges = np.unique(np.quantile(p, np.arange(1, bins) / bins, method="inverted_cdf"))
-    places = np.searchsorted(edges, p, side="left")
-    counts = np.bincount(places, minlength=edges.size + 1)
+    places = equal_count_bins(p, bins)
+    counts = np.bincount(places)
     used = counts > 0
     predicted = np.bincount(places, weights=p, minlength=counts.size)[used] / counts[used]
     observed = np.bincount(places, weights=y, minlength=counts.size)[used] / counts[used]
     return ReliabilityCurve(tuple(predicted.tolist()), tuple(observed.tolist()), tuple(counts[used].tolist()))
+
+
+def equal_width_bins(probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
+    """The bin of each forecast, int64 (n,), of equal width on [0, 1]; a bin includes its lower edge, the last 1."""
+    return np.minimum((np.asarray(probabilities) * bins).astype(np.int64), bins - 1)
+
+
+def equal_count_bins(probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
+    """The bin of each forecast, int64 (n,), of about equally many rows; equal forecasts share a bin."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    edges = np.unique(np.quantile(p, np.arange(1, bins) / bins, method="inverted_cdf"))
+    return np.asarray(np.searchsorted(edges, p, side="left"))
 
 
 def paired_log_loss_difference(

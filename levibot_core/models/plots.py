@@ -1,19 +1,27 @@
-"""The plots of a training, as PNG bytes: reliability diagram, importance, tuning history. Style is in `.plot_style`."""
+"""The plots of a model, as PNG bytes: reliability diagram and importance. Style is in `.plot_style`.
+
+The plots of a search for parameters are in `.tuning_plots`.
+"""
 
 from collections.abc import Mapping
 
 import numpy as np
-import polars as pl
-from matplotlib.ticker import MaxNLocator
 
+from levibot_core.models.metric_intervals import ReliabilityBand
 from levibot_core.models.metrics import ReliabilityCurve
-from levibot_core.models.plot_style import ACCENT, BAD, INK, MUTED, PRIMARY, add_legend, dress, new_figure, png_bytes
+from levibot_core.models.plot_style import ACCENT, INK, MUTED, PRIMARY, add_legend, dress, new_figure, png_bytes
 
 _HISTOGRAM_BINS = 40
 _NARROWEST_RANGE = 0.02
 
 
-def reliability_png(curve: ReliabilityCurve, probabilities: np.ndarray, base_rate: float, title: str) -> bytes:
+def reliability_png(
+    curve: ReliabilityCurve,
+    probabilities: np.ndarray,
+    base_rate: float,
+    title: str,
+    band: ReliabilityBand | None = None,
+) -> bytes:
     """What was forecast against what happened, above a histogram of the forecasts.
 
     Args:
@@ -21,6 +29,7 @@ def reliability_png(curve: ReliabilityCurve, probabilities: np.ndarray, base_rat
         probabilities: All forecasts behind the curve, (n,).
         base_rate: Share of rises among those rows.
         title: Says what was forecast, and on which rows.
+        band: The 95 % interval of each point of the curve; None draws none.
     """
     figure = new_figure(7.0, 6.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -30,9 +39,14 @@ def reliability_png(curve: ReliabilityCurve, probabilities: np.ndarray, base_rat
     rows = (
         f"{min(curve.counts):,}" if len(set(curve.counts)) == 1 else f"{min(curve.counts):,} to {max(curve.counts):,}"
     )
+    limits: tuple[float, ...] = ()
+    if band is not None:
+        limits = (*band.lower_95, *band.upper_95)
+        upper.fill_between(curve.predicted, band.lower_95, band.upper_95, color=PRIMARY, alpha=0.15, linewidth=0)
+        upper.vlines(curve.predicted, band.lower_95, band.upper_95, color=PRIMARY, alpha=0.5, label="95 % interval")
     upper.plot(curve.predicted, curve.observed, "o-", color=PRIMARY, label=f"model, {rows} rows a point")
     dress(upper, title, y_label="Share of rises")
-    lowest, highest = _range(np.array([*curve.observed, *curve.predicted, base_rate]))
+    lowest, highest = _range(np.array([*curve.observed, *curve.predicted, *limits, base_rate]))
     upper.set_ylim(lowest, highest)
     add_legend(upper)
 
@@ -60,33 +74,6 @@ def importance_png(gain_shares: Mapping[str, float], title: str, top: int = 20) 
     axes.margins(x=0.1)
     dress(axes, title, x_label="Share of total gain (%)")
     axes.grid(visible=False, axis="y")
-    return png_bytes(figure)
-
-
-def tuning_history_png(trials: pl.DataFrame, base_rate_log_loss: float, title: str) -> bytes:
-    """Validation log loss of every trial, the best so far, and where trials were given up.
-
-    Args:
-        trials: `trial`, `state` (complete or pruned) and `value` of each trial, as `TuningResult.trials`.
-        base_rate_log_loss: Log loss of always saying the base rate on the same rows.
-        title: Says of which study.
-    """
-    completed = trials.filter(pl.col("state") == "complete")
-    pruned = trials.filter(pl.col("state") == "pruned")
-    best = completed["value"].cum_min().to_numpy()
-    figure = new_figure(8.0, 4.5)
-    axes = figure.subplots()
-    axes.plot(completed["trial"].to_numpy(), completed["value"].to_numpy(), "o", color=PRIMARY, label="trial")
-    axes.step(completed["trial"].to_numpy(), best, where="post", color=INK, label=f"best so far, {best[-1]:.5f}")
-    axes.axhline(base_rate_log_loss, color=ACCENT, linestyle=":", label=f"base rate, {base_rate_log_loss:.5f}")
-    if not pruned.is_empty():
-        edge = np.full(pruned.height, 0.02)  # Without a value of their own, they stand at the lower edge.
-        places = axes.get_xaxis_transform()
-        axes.plot(pruned["trial"].to_numpy(), edge, "x", color=BAD, transform=places, label=f"{pruned.height} pruned")
-    dress(axes, title, x_label="Trial", y_label="Validation log loss (nats)")
-    axes.ticklabel_format(axis="y", useOffset=False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    add_legend(axes)
     return png_bytes(figure)
 
 

@@ -1,25 +1,26 @@
-"""The uncalibrated predictors a bundle can hold, read from text. Nothing here is ever executed or unpickled.
+"""What an uncalibrated predictor is, its design matrix, and the two simplest: the base rate and LightGBM.
 
-A family is a name, the file its predictor is kept in and the function that reads it; a new kind of model adds one
-entry to `FAMILIES`. Training is in `levibot_core.models.lightgbm_model`, calibration in `.calibration`.
+Nothing here is ever executed or unpickled. Which kinds of model there are is told in `.families`; training is in
+`.lightgbm_model`, calibration in `.calibration`.
 """
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
-from levibot_core.models.booster_text import check_booster_text
+from levibot_core.models.booster_text import CLASSIFIER, check_booster_text
 
 if TYPE_CHECKING:
     import lightgbm
 
 BASE_RATE: Final = "base_rate"
 LIGHTGBM: Final = "lightgbm"
+XGBOOST: Final = "xgboost"
 SYMBOL_CODE: Final = "symbol_code"
 
 
@@ -58,16 +59,21 @@ class LightGBMPredictor:
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """See `Predictor.predict`. One thread: for the few rows of a request, more only wait for each other."""
-        _expect_finite(matrix)
+        expect_finite(matrix)
         return np.asarray(self._booster.predict(matrix, num_threads=1), dtype=np.float64)
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
         """See `Predictor.contributions`: exact, by LightGBM's own TreeSHAP (Lundberg et al. 2018, algorithm 2)."""
-        _expect_finite(matrix)
+        expect_finite(matrix)
         return np.asarray(self._booster.predict(matrix, pred_contrib=True), dtype=np.float64)[:, :-1]
 
 
-def _expect_finite(matrix: np.ndarray) -> None:
+def expect_finite(matrix: np.ndarray) -> None:
+    """Refuse a design matrix with a hole in it.
+
+    Raises:
+        MissingFeatureError: a value is NaN or infinite.
+    """
     if not np.isfinite(matrix).all():
         raise MissingFeatureError(
             "Expected a finite number for every feature of every row, was NaN or infinite somewhere. "
@@ -75,28 +81,18 @@ def _expect_finite(matrix: np.ndarray) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A kind of model: the file its predictor is kept in, and how to read that file.
-
-    `read` takes the file's text and the column names of the design matrix.
-    """
-
-    file: str
-    read: Callable[[str, Sequence[str]], Predictor]
-
-
-def read_base_rate(text: str, columns: Sequence[str]) -> BaseRatePredictor:
+def read_base_rate(files: Mapping[str, bytes], columns: Sequence[str]) -> BaseRatePredictor:
     """Read `base_rate.json`; the columns of the matrix do not matter to it.
 
     Raises:
-        BundleError: the text does not hold a probability strictly between 0 and 1.
+        BundleError: the file does not hold a probability strictly between 0 and 1.
     """
     del columns  # Part of the signature every family shares.
+    content = files["base_rate.json"]
     try:
-        probability = json.loads(text)["probability"]
+        probability = json.loads(content)["probability"]
     except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"Expected base_rate.json to hold a probability, was {text[:80]!r}.") from error
+        raise BundleError(f"Expected base_rate.json to hold a probability, was {content[:80]!r}.") from error
     if not isinstance(probability, float) or not 0.0 < probability < 1.0:
         raise BundleError(f"Expected a base rate strictly between 0 and 1, was {probability!r}. Train it again.")
     return BaseRatePredictor(probability)
@@ -107,25 +103,38 @@ def base_rate_text(probability: float) -> str:
     return json.dumps({"probability": float(probability)}) + "\n"
 
 
-def read_booster(text: str, columns: Sequence[str]) -> LightGBMPredictor:
+def read_lightgbm(files: Mapping[str, bytes], columns: Sequence[str]) -> LightGBMPredictor:
+    """Read `booster.txt`. Raises as `read_booster`."""
+    return read_booster(text_of(files, "booster.txt"), columns)
+
+
+def text_of(files: Mapping[str, bytes], name: str) -> str:
+    """The content of one of the files as text.
+
+    Raises:
+        BundleError: it is not UTF-8.
+    """
+    try:
+        return files[name].decode()
+    except UnicodeDecodeError as error:
+        raise BundleError(
+            f"Expected {name} to be UTF-8 text, but {error}. Fetch the model from the registry again."
+        ) from error
+
+
+def read_booster(text: str, columns: Sequence[str], objective: str = CLASSIFIER) -> LightGBMPredictor:
     """Read a LightGBM booster from its text form, which is verified first: LightGBM itself trusts it blindly.
 
     Raises:
-        BundleError: the text is incomplete, inconsistent, or of a model on other columns.
+        BundleError: the text is incomplete, inconsistent, of another objective, or of a model on other columns.
     """
-    check_booster_text(text, columns)
+    check_booster_text(text, columns, objective)
     import lightgbm  # Takes a second and, where they are installed, scikit-learn and pandas with it.
 
     try:
         return LightGBMPredictor(lightgbm.Booster(model_str=text))
     except (lightgbm.basic.LightGBMError, ValueError) as error:
         raise BundleError(f"Expected a LightGBM model in text form, but LightGBM says: {error}.") from error
-
-
-FAMILIES: Mapping[str, Family] = {
-    BASE_RATE: Family("base_rate.json", read_base_rate),
-    LIGHTGBM: Family("booster.txt", read_booster),
-}
 
 
 def matrix_columns(features: Sequence[str]) -> tuple[str, ...]:

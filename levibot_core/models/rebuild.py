@@ -21,9 +21,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from levibot_core.errors import SnapshotError
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
-from levibot_core.models.candidate import BUNDLE, Candidate, calibrate_candidate, train_candidate
+from levibot_core.models.candidate import BUNDLE, Candidate, TrialStore, calibrate_candidate, train_candidate
 from levibot_core.models.design import design_matrix
-from levibot_core.models.predictors import FAMILIES
 from levibot_core.models.recipe import Environment, Recipe, check_trials, environment_differences, trials_digest
 from levibot_core.models.retraining import Retrained, training_of
 from levibot_core.models.tuning import TuningResult
@@ -31,10 +30,11 @@ from levibot_core.stores.lake import Lake
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.snapshot_rebuild import recover
 from levibot_core.stores.snapshots import Snapshot, SnapshotStore
+from levibot_core.stores.trial_ledger import TrialLedger
 from levibot_core.validation.split import SplitResult, chronological_split
 
 TEST_FORECASTS = "test forecasts"
-_JOURNAL = "study.journal"
+_STUDY, _LEDGER = "study", "ledger"
 
 Scope = Literal["winner", "study"]
 
@@ -158,9 +158,9 @@ def candidate_of(recipe: Recipe, trials: pl.DataFrame, trained: Retrained) -> Ca
         best_value=trained.validation_loss,
         trials=trials,
         resumed=recipe.resumed,
+        importances={},  # They say nothing about the model, and no recipe keeps them.
     )
-    text = trained.files[FAMILIES[recipe.family].file].decode()
-    return Candidate(recipe.identity, recipe.profile, text, tuning)
+    return Candidate(recipe.identity, recipe.family, recipe.profile, trained.files, tuning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +214,9 @@ def obtain_snapshot(store: SnapshotStore, lake: Lake, manifest: SnapshotManifest
 
 
 def _repeat_study(recipe: Recipe, split: SplitResult, folder: Path) -> Candidate:
-    name = recipe.study_name.rpartition("-")[0]
-    return train_candidate(split, recipe.identity, recipe.profile, recipe.threads, folder / _JOURNAL, name)
+    # With a ledger of its own: a repeated trial is not a further one.
+    store = TrialStore(folder / _STUDY, TrialLedger(folder / _LEDGER))
+    return train_candidate(split, recipe.identity, recipe.family, recipe.profile, recipe.threads, store)
 
 
 def _study_mismatches(recipe: Recipe, candidate: Candidate) -> Iterator[str]:

@@ -1,21 +1,21 @@
-"""Training with given parameters: one function per family, for rebuilding a model and for measuring its spread.
+"""Training with given parameters, for rebuilding a model and for measuring its spread.
 
-Which parameters are good is found in `levibot_core.models.tuning`; what is done with the outcome, in `.rebuild` and
-`.spread`.
+How a boosted family is trained is in `levibot_core.models.boosters`, which parameters are good is found in `.tuning`;
+what is done with the outcome, in `.rebuild` and `.spread`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import polars as pl
 
 from levibot_core.config import TrainingProfile
 from levibot_core.errors import BundleError
+from levibot_core.models.boosters import BOOSTERS, booster_family
 from levibot_core.models.bundle import BundleIdentity
-from levibot_core.models.design import design_matrix, label_vector
-from levibot_core.models.lightgbm_model import BoosterTrainer, LabelledMatrix
-from levibot_core.models.predictors import FAMILIES, LIGHTGBM
+from levibot_core.models.design import LabelledMatrix, design_matrix, label_vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class TrainWithParameters(Protocol):
         seeds: Sequence[int],
         threads: int,
     ) -> tuple[Retrained, ...]:
-        """Train on `train`, stop by `validation`; see `train_lightgbm`."""
+        """Train on `train`, stop by `validation`; see `train_boosted`."""
         ...
 
 
@@ -64,7 +64,8 @@ class FamilyTraining:
     tolerance: float = 0.0
 
 
-def train_lightgbm(
+def train_boosted(
+    family: str,
     train: pl.DataFrame,
     validation: pl.DataFrame,
     identity: BundleIdentity,
@@ -73,13 +74,14 @@ def train_lightgbm(
     seeds: Sequence[int],
     threads: int,
 ) -> tuple[Retrained, ...]:
-    """Train LightGBM models exactly as a trial of the search does, early stopping included; rows are binned once.
+    """Train models of a boosted family exactly as a trial of the search does; rows are binned once for all seeds.
 
     Args:
+        family: Its name, such as `lightgbm`.
         train: Rows to grow trees on: symbol, label and the identity's features.
         validation: Rows that stop the training.
         identity: Features and symbols.
-        parameters: LightGBM parameters that were tuned.
+        parameters: The family's parameters that were tuned.
         profile: Limit of rounds, patience and bins.
         seeds: Seeds of the boosters, at least one.
         threads: They do not change the result.
@@ -87,21 +89,23 @@ def train_lightgbm(
     Raises:
         DataQualityError: a part has no rows, or rows of one class only.
         MissingFeatureError: a feature is absent, or NaN or infinite in some row.
+        ConfigurationError: there is no such boosted family.
     """
+    family_of_trees = booster_family(family)
     labelled = [
         LabelledMatrix(design_matrix(rows, identity.features, identity.symbols), label_vector(rows, part))
         for part, rows in (("train", train), ("validation", validation))
     ]
     numbers = {name: value for name, value in parameters.items() if not isinstance(value, str)}
-    trainer = BoosterTrainer(labelled[0], labelled[1], identity.features, profile, seeds[0], threads)
+    trainer = family_of_trees.trainer(labelled[0], labelled[1], identity.features, profile, seeds[0], threads)
     boosters = [trainer.train({**numbers, "seed": seed}) for seed in seeds]
-    name = FAMILIES[LIGHTGBM].file
     return tuple(
-        Retrained({name: booster.text.encode()}, booster.rounds, booster.validation_loss) for booster in boosters
+        Retrained({family_of_trees.file: booster.text.encode()}, booster.rounds, booster.validation_loss)
+        for booster in boosters
     )
 
 
-TRAININGS: Mapping[str, FamilyTraining] = {LIGHTGBM: FamilyTraining(train_lightgbm)}
+TRAININGS: Mapping[str, FamilyTraining] = {name: FamilyTraining(partial(train_boosted, name)) for name in BOOSTERS}
 
 
 def training_of(family: str) -> FamilyTraining:

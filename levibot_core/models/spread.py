@@ -18,8 +18,7 @@ from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.calibration import IdentityCalibrator
 from levibot_core.models.design import design_matrix
 from levibot_core.models.metrics import classification_metrics, log_losses
-from levibot_core.models.predictors import FAMILIES
-from levibot_core.models.retraining import Retrained, training_of
+from levibot_core.models.retraining import training_of
 
 # The last part of a fold's training rows stops the training; the same share as of the one chronological split.
 STOPPING_SHARE = 0.2
@@ -105,7 +104,8 @@ def cross_validated_spread(
         constant = float(log_losses(np.full(labels.size, base_rate), labels).mean())
         models = train_model(fitted, stopping, identity, parameters, profile, seeds, threads)
         for seed, trained in zip(seeds, models, strict=True):
-            scores = classification_metrics(_bundle(identity, family, trained).predict(matrix), labels)
+            model = ModelBundle.build(identity, family, trained.files, IdentityCalibrator())
+            scores = classification_metrics(model.predict(matrix), labels)
             runs.append(
                 SpreadRun(
                     fold=number,
@@ -125,8 +125,3 @@ def _stopping_rows(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     times = rows["known_at"].unique().sort()
     first = times[min(round(times.len() * (1.0 - STOPPING_SHARE)), times.len() - 1)]
     return rows.filter(pl.col("label_end") < first), rows.filter(pl.col("known_at") >= first)
-
-
-def _bundle(identity: BundleIdentity, family: str, trained: Retrained) -> ModelBundle:
-    text = trained.files[FAMILIES[family].file].decode()
-    return ModelBundle.build(identity, family, text, IdentityCalibrator())  # type: ignore[arg-type]

@@ -50,22 +50,22 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         _discard(temporary)
 
 
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write `content` with `write_atomically`.
+
+    Raises:
+        HomeNotWritableError: as `write_atomically`.
+    """
+    write_atomically(path, lambda temporary: _write_bytes(temporary, content))
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write `text` as UTF-8 with `write_atomically`; line ends are written as given.
 
     Raises:
         HomeNotWritableError: as `write_atomically`.
     """
-    write_atomically(path, lambda temporary: _write_bytes(temporary, text.encode("utf-8")))
-
-
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write bytes with `write_atomically`.
-
-    Raises:
-        HomeNotWritableError: as `write_atomically`.
-    """
-    write_atomically(path, lambda temporary: _write_bytes(temporary, content))
+    write_bytes_atomically(path, text.encode("utf-8"))
 
 
 def write_json_atomically(path: Path, payload: Any) -> None:

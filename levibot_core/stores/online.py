@@ -7,9 +7,11 @@ data-frame libraries.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from levibot_core.errors import MissingFeatureError, StaleFeatureError
+from levibot_core.stores.online_history import DEFAULT_HISTORY_BARS, FeatureHistory
 from levibot_core.stores.online_sqlite import SqliteOnlineStore
 from levibot_core.stores.online_vector import DEFAULT_TTL_S, FeatureVector
 
@@ -18,12 +20,15 @@ if TYPE_CHECKING:
     from levibot_core.stores.paths import Home
 
 __all__ = [
+    "DEFAULT_HISTORY_BARS",
     "DEFAULT_TTL_S",
+    "FeatureHistory",
     "FeatureVector",
     "OnlineStore",
     "SqliteOnlineStore",
     "absence_of",
     "open_online_store",
+    "require_history",
     "require_vector",
     "require_vectors",
 ]
@@ -61,6 +66,16 @@ class OnlineStore(Protocol):
         """The newest vectors of these symbols in one round trip; a symbol without one is absent."""
         ...
 
+    def history(self, symbol: str, bars: int) -> FeatureHistory | None:
+        """The last bars of the symbol up to the newest vector, `bars` at most, in one round trip.
+
+        None when there is no newest vector or it has expired. Vectors of bars before the newest may be put at any
+        time and in any order; they belong to the history when they are of its source and have its names, and the
+        last 64 bars are kept (or as many as the store was opened with). A newest vector of another source or with
+        other names starts a history anew.
+        """
+        ...
+
     def last_known_at_ms(self, symbols: Sequence[str]) -> dict[str, int]:
         """Decision time (UTC milliseconds) of the last vector of each symbol, also when it has expired."""
         ...
@@ -70,23 +85,29 @@ class OnlineStore(Protocol):
         ...
 
 
-def open_online_store(home: "Home", redis_url: str | None, ttl_s: float | None = DEFAULT_TTL_S) -> OnlineStore:
+def open_online_store(
+    home: "Home",
+    redis_url: str | None,
+    ttl_s: float | None = DEFAULT_TTL_S,
+    history_bars: int = DEFAULT_HISTORY_BARS,
+) -> OnlineStore:
     """The online store of a home; nothing is read or contacted yet.
 
     Args:
         home: Its SQLite file is the store when there is no Redis.
         redis_url: `redis://`, `rediss://` or `unix://` address of the Redis database that belongs to this home.
         ttl_s: Seconds that a vector of a live market is served after it was put; None for no limit.
+        history_bars: How many bars of every symbol are kept, for models that look at a window.
 
     Raises:
-        ConfigurationError: the address or the lifetime cannot be used.
+        ConfigurationError: the address, the lifetime or the number of bars cannot be used.
     """
     if redis_url is None:
-        return SqliteOnlineStore(home.online_store, ttl_s)
+        return SqliteOnlineStore(home.online_store, ttl_s, history_bars)
     # The client library is needed by those alone who use a server.
     from levibot_core.stores.online_redis import RedisOnlineStore
 
-    return RedisOnlineStore(redis_url, ttl_s)
+    return RedisOnlineStore(redis_url, ttl_s, history_bars)
 
 
 def require_vector(
@@ -144,6 +165,56 @@ def require_vectors(
     if missing or stale:
         raise _refusal(missing, stale, store.place)
     return vectors
+
+
+def require_history(
+    store: OnlineStore,
+    symbol: str,
+    names: Sequence[str],
+    bars: int,
+    *,
+    bar_ms: int,
+    now_ms: int,
+    max_age_ms: int | None = None,
+    feature_set: str | None = None,
+) -> FeatureHistory:
+    """The last `bars` successive bars of one symbol, whole and fresh, or an error that says what is not.
+
+    Args:
+        store: Where to look.
+        symbol: Inside spelling.
+        names: The features the caller needs; the bars may have more.
+        bars: Length of the window.
+        bar_ms: Length of a bar, milliseconds. A bar that is missing is named, never bridged.
+        now_ms: UTC milliseconds.
+        max_age_ms: Longest time since the decision time of the newest vector, milliseconds; None for no limit.
+        feature_set: The version of the registry the bars must follow; None for any.
+
+    Raises:
+        StaleFeatureError: the newest vector has expired or is older than `max_age_ms`.
+        MissingFeatureError: there is no vector, a bar is missing, or the bars lack features or follow another set.
+    """
+    found = store.history(symbol, bars)
+    if found is None:
+        raise absence_of(store, [symbol], now_ms)
+    lacking = [name for name in names if name not in found.names.places]
+    hole_ms = found.first_hole_ms(bars, bar_ms)
+    age_ms = now_ms - found.known_at_ms[-1]
+    if feature_set is not None and found.feature_set != feature_set:
+        missing = [f"{symbol} follows the set {found.feature_set!r}, not {feature_set!r}"]
+    elif lacking:
+        missing = [f"{symbol} is without {', '.join(lacking)}"]
+    elif hole_ms is not None:
+        opened = datetime.fromtimestamp(hole_ms / 1000, UTC).isoformat(timespec="seconds")
+        missing = [f"{symbol} is without the bar of {opened}, one of the {bars} that are needed"]
+    else:
+        missing = []
+    if missing:
+        raise _refusal(missing, [], store.place)
+    if max_age_ms is not None and age_ms > max_age_ms:
+        stale = f"{symbol} is {age_ms / 1000:.0f} s old, and stale after {max_age_ms / 1000:.0f} s"
+        raise _refusal([], [stale], store.place)
+    return found
 
 
 def absence_of(store: OnlineStore, symbols: Sequence[str], now_ms: int) -> MissingFeatureError:

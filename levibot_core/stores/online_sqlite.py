@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
-
 from levibot_core.errors import HomeNotWritableError, LakeCorruptionError, LevibotError
+from levibot_core.stores.online_history import DEFAULT_HISTORY_BARS, FeatureHistory, check_history_bars
+from levibot_core.stores.online_sqlite_file import BUSY_TIMEOUT_S, open_file
 from levibot_core.stores.online_vector import (
     DEFAULT_TTL_S,
     EncodedVector,
@@ -24,28 +24,6 @@ from levibot_core.stores.online_vector import (
     now_ms,
 )
 
-BUSY_TIMEOUT_S = 10.0
-
-# Raised with every change of the tables. The file holds nothing but copies, so an older one is emptied, not migrated.
-_LAYOUT = 2
-_CREATE = (
-    "DROP TABLE IF EXISTS vectors",
-    "CREATE TABLE feature_names (identity TEXT PRIMARY KEY, names TEXT NOT NULL) WITHOUT ROWID",
-    """
-CREATE TABLE vectors (
-    symbol TEXT PRIMARY KEY,
-    ts_ms INTEGER NOT NULL,
-    known_at_ms INTEGER NOT NULL,
-    feature_set TEXT NOT NULL,
-    feature_names TEXT NOT NULL REFERENCES feature_names (identity),
-    source_kind TEXT NOT NULL,
-    close REAL NOT NULL,
-    feature_values BLOB NOT NULL,
-    written_at_ms INTEGER NOT NULL,
-    expires_at_ms INTEGER
-)
-""",
-)
 _PUT_NAMES = """
 INSERT INTO feature_names VALUES (?, ?)
 ON CONFLICT (identity) DO UPDATE SET names = excluded.names WHERE excluded.names <> feature_names.names
@@ -61,6 +39,27 @@ ON CONFLICT (symbol) DO UPDATE SET
 WHERE excluded.source_kind <> vectors.source_kind
    OR (excluded.ts_ms, excluded.known_at_ms) >= (vectors.ts_ms, vectors.known_at_ms)
    OR vectors.expires_at_ms <= excluded.written_at_ms
+"""
+# What the newest vector does not follow: bars after it, of another source or with other names.
+_FORGET = """
+DELETE FROM history WHERE symbol = ?1 AND (ts_ms > ?2 OR feature_names <> ?3 OR source_kind <> ?4)
+"""
+_REMEMBER = """
+INSERT INTO history
+SELECT ?1, ?2, ?5, ?3, ?4, ?6, ?7 FROM vectors WHERE symbol = ?1 AND feature_names = ?3 AND source_kind = ?4
+ON CONFLICT (symbol, ts_ms) DO UPDATE SET
+    known_at_ms = excluded.known_at_ms, close = excluded.close, feature_values = excluded.feature_values
+WHERE excluded.known_at_ms >= history.known_at_ms
+"""
+_TRIM = """
+DELETE FROM history WHERE symbol = ?1
+    AND ts_ms < (SELECT ts_ms FROM history WHERE symbol = ?1 ORDER BY ts_ms DESC LIMIT 1 OFFSET ?2 - 1)
+"""
+_GET_HISTORY = """
+SELECT vectors.feature_set, vectors.feature_names, vectors.source_kind,
+    history.ts_ms, history.known_at_ms, history.close, history.feature_values
+FROM vectors JOIN history USING (symbol)
+WHERE symbol = ? AND (expires_at_ms IS NULL OR expires_at_ms > ?) ORDER BY history.ts_ms DESC LIMIT ?
 """
 _GET_MANY = """
 SELECT symbol, ts_ms, known_at_ms, feature_set, feature_names, source_kind, close, feature_values
@@ -85,9 +84,12 @@ class SqliteOnlineStore:
     Reading a store that nobody has written yet finds nothing and creates nothing.
     """
 
-    def __init__(self, path: Path, ttl_s: float | None = DEFAULT_TTL_S) -> None:
+    def __init__(
+        self, path: Path, ttl_s: float | None = DEFAULT_TTL_S, history_bars: int = DEFAULT_HISTORY_BARS
+    ) -> None:
         self._path = path
         self._ttl_s = check_ttl(ttl_s)
+        self._history_bars = check_history_bars(history_bars)
         self._names: dict[str, FeatureNames] = {}
         self._idle: list[tuple[_FileIdentity, sqlite3.Connection]] = []
 
@@ -109,8 +111,18 @@ class SqliteOnlineStore:
             connection.execute("BEGIN IMMEDIATE")
             names = {item.names.identity: item.names.to_json() for item in encoded}
             connection.executemany(_PUT_NAMES, names.items())
-            connection.executemany(_PUT, [_to_row(item) for item in encoded])
+            for item in encoded:
+                self._put_one(connection, item)
+            connection.executemany(_TRIM, {(item.vector.symbol, self._history_bars) for item in encoded})
             connection.execute("COMMIT")
+
+    @staticmethod
+    def _put_one(connection: sqlite3.Connection, item: EncodedVector) -> None:
+        vector = item.vector
+        belongs = (vector.symbol, vector.ts_ms, item.names.identity, vector.source_kind)
+        if connection.execute(_PUT, _to_row(item)).rowcount:
+            connection.execute(_FORGET, belongs)
+        connection.execute(_REMEMBER, (*belongs, vector.known_at_ms, float(vector.close), item.packed))
 
     def get(self, symbol: str) -> FeatureVector | None:
         """See `OnlineStore.get`."""
@@ -120,6 +132,19 @@ class SqliteOnlineStore:
         """See `OnlineStore.get_many`."""
         rows: list[_Row] = self._read(_GET_MANY, symbols, now_ms())
         return {row[0]: self._from_row(row) for row in rows}
+
+    def history(self, symbol: str, bars: int) -> FeatureHistory | None:
+        """See `OnlineStore.history`."""
+        check_symbol(symbol)
+        if not self._path.exists():
+            return None
+        with self._connection() as connection:
+            rows = connection.execute(_GET_HISTORY, (symbol, now_ms(), bars)).fetchall()
+        if not rows:
+            return None
+        feature_set, identity, source_kind = rows[0][:3]
+        kept = [row[3:] for row in reversed(rows)]
+        return FeatureHistory.of(symbol, feature_set, source_kind, self._names_of(identity), kept, self.place)
 
     def last_known_at_ms(self, symbols: Sequence[str]) -> dict[str, int]:
         """See `OnlineStore.last_known_at_ms`."""
@@ -156,7 +181,7 @@ class SqliteOnlineStore:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """Lend an idle connection, or a new one; one that failed is closed, which rolls its transaction back."""
         try:
-            connection = self._idle_connection() or self._open()
+            connection = self._idle_connection() or open_file(self._path)
             file = _identity(self._path)
             try:
                 yield connection
@@ -179,17 +204,6 @@ class SqliteOnlineStore:
                 return connection
             connection.close()
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA synchronous = NORMAL")
-            _switch_to_wal(connection)
-            _create_tables(connection)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
-
     def _in_words(self, error: sqlite3.DatabaseError) -> LevibotError:
         primary_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if primary_code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
@@ -208,39 +222,6 @@ def _identity(path: Path) -> _FileIdentity:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _is_busy(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-
-
-# SQLite's own busy timeout does not cover this one switch, which two processes may try on a new file at once.
-@retry(
-    retry=retry_if_exception(_is_busy),
-    stop=stop_after_delay(BUSY_TIMEOUT_S),
-    wait=wait_random(0.001, 0.02),
-    reraise=True,
-)
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        connection.execute("PRAGMA journal_mode = WAL")
-
-
-def _create_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables of this version, in one transaction, unless they are there."""
-    if _layout(connection) == _LAYOUT:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    # Another process may have been faster.
-    if _layout(connection) != _LAYOUT:
-        for statement in _CREATE:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {_LAYOUT}")
-    connection.execute("COMMIT")
-
-
-def _layout(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _to_row(item: EncodedVector) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ import json
 import math
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -131,7 +131,7 @@ class PackedValues(Mapping[str, float]):
 
     def __getitem__(self, name: str) -> float:
         place = self._names.places[name]
-        return (self._unpacked or self._unpack())[place]
+        return self.unpacked()[place]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names.names)
@@ -141,6 +141,18 @@ class PackedValues(Mapping[str, float]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._names.places
+
+    def values(self) -> ValuesView[float]:
+        """All values, in the order of the names, without looking up each by its name."""
+        return _UnpackedValues(self)
+
+    def items(self) -> ItemsView[str, float]:
+        """All names with their values, without looking up each by its name."""
+        return _UnpackedItems(self)
+
+    def unpacked(self) -> tuple[float, ...]:
+        """All values, in the order of the names."""
+        return self._unpacked or self._unpack()
 
     def __eq__(self, other: object) -> bool:
         """Packed values are equal when their names and bits are; values packed and not are compared as numbers."""
@@ -159,6 +171,20 @@ class PackedValues(Mapping[str, float]):
     def _unpack(self) -> tuple[float, ...]:
         self._unpacked = struct.unpack(f"<{len(self._names.names)}d", self._packed)
         return self._unpacked
+
+
+class _UnpackedValues(ValuesView[float]):
+    _mapping: PackedValues
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._mapping.unpacked())
+
+
+class _UnpackedItems(ItemsView[str, float]):
+    _mapping: PackedValues
+
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        return zip(self._mapping, self._mapping.unpacked(), strict=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,11 @@ class Home:
         return self.root / "trials"
 
     @property
+    def trial_ledger(self) -> Path:
+        """Every trial that ever finished, in files that are only ever added to."""
+        return self.trials / "ledger"
+
+    @property
     def models(self) -> Path:
         """What a training left for its later stages, one folder per MLflow run."""
         return self.root / "models"

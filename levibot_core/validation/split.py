@@ -47,8 +47,8 @@ class SplitResult:
 
     Attributes:
         train: Rows to fit on.
-        validation: Rows to choose on: early stopping, hyper-parameters, calibration method.
-        calibration: Rows to calibrate on.
+        validation: Rows to choose on: early stopping, hyper-parameters.
+        calibration: Rows to choose a calibration method on, and to calibrate on.
         test: Rows that nothing was fitted or chosen on.
         boundaries: Part name to its first decision time, UTC milliseconds.
         purged: Part name to the number of its rows left out, because their label reaches into the next part or the

@@ -25,14 +25,9 @@ class LevibotBundle(mlflow.pyfunc.PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> np.ndarray:
         """Calibrated probability of a rise per row."""
         del context, params  # Required by the MLflow hook; the bundle holds all it needs.
-        features = list(self.bundle.manifest.features)
-        rows = [
-            self.bundle.matrix_row(symbol, dict(zip(features, values, strict=True)))
-            for symbol, values in zip(
-                model_input["symbol"], model_input[features].to_numpy(dtype="float64"), strict=True
-            )
-        ]
-        return self.bundle.predict(np.concatenate(rows))
+        features = self.bundle.manifest.features
+        columns = {name: model_input[name].to_numpy(dtype="float64") for name in features if name in model_input}
+        return self.bundle.predict(self.bundle.matrix(model_input["symbol"].tolist(), columns))
 
 
 mlflow.models.set_model(LevibotBundle())

@@ -13,15 +13,16 @@ import pytest
 from levibot_core.config import TrainingProfile, load_settings
 from levibot_core.features.registry import load_registry
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
-from levibot_core.models.candidate import calibrate_candidate, train_candidate
 from levibot_core.stores.paths import Home
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.training_rows import read_inputs
+from levibot_core.validation.gates import TRADING_GATE_NAMES
 from levibot_core.validation.split import chronological_split
 from levibot_pipelines.cards import judge_card, make_card
 from levibot_pipelines.cli.main import main
-from levibot_pipelines.rebuilding import log_recipe, rebuild_version
-from levibot_pipelines.registration import bundle_identity, ensure_base_rate, log_training, register_candidate
+from levibot_pipelines.rebuilding import rebuild_version
+from levibot_pipelines.registration import calibrate_family, ensure_base_rate, register_lowest_loss
+from levibot_pipelines.training import train_family
 from levibot_pipelines.workspace import Workspace
 
 VERSION = 2
@@ -37,6 +38,7 @@ def made(migrated_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _environment(home).items():
             patch.setenv(name, value)
+        patch.setattr("levibot_pipelines.workspace.load_profile", lambda _: PROFILE)
         workspace = Workspace(load_settings(), home)
         snapshot = _snapshot(workspace)
         ensure_base_rate(workspace)
@@ -84,16 +86,10 @@ def _snapshot(workspace: Workspace) -> SnapshotManifest:
 
 
 def _train(workspace: Workspace, snapshot: SnapshotManifest) -> None:
-    registry, split = workspace.registry, chronological_split(workspace.snapshots.load(snapshot.snapshot_id).rows)
-    with registry.closing(registry.start_run("candidate", {})) as run_id:
-        folder, name = workspace.home.models / run_id, workspace.settings.model_name
-        journal = workspace.home.trials / f"{name}.journal"
-        trained = train_candidate(split, bundle_identity(workspace, snapshot), PROFILE, 1, journal, name)
-        log_training(registry, run_id, trained, snapshot, b"\x89PNG")
-        log_recipe(workspace, run_id, trained, snapshot)
-    calibrated = calibrate_candidate(trained, split)
-    calibrated.save(folder)
-    assert register_candidate(registry, run_id, folder, calibrated, {}) == VERSION
+    split = chronological_split(workspace.snapshots.load(snapshot.snapshot_id).rows)
+    trained = train_family(workspace, "lightgbm", snapshot.snapshot_id, "a-dagster-run", lambda _: None)
+    calibrated = calibrate_family(workspace.registry, trained.reference, split)
+    assert register_lowest_loss(workspace.registry, [calibrated], split)[1].version == VERSION
 
 
 @pytest.fixture
@@ -203,6 +199,10 @@ def test_the_card_is_shown_kept_and_linked(made: Workspace, levibot: Levibot) ->
     assert "Promotion gates" in shown
     assert {gate["gate"]: gate["passed"] for gate in card["judgement"]["gates"]}["rebuild"] is True
     assert card["judgement"]["champion_version"] == 1
+    assert (card["judgement"]["trading"]["trials"], card["tuning"]["trials"]) == (2, 2)
+    assert [gate["gate"] for gate in card["judgement"]["trading_gates"]] == list(TRADING_GATE_NAMES)
+    interval = card["intervals"]["auc"]
+    assert interval["lower_95"] < interval["value"] == card["metrics"]["test"]["auc"] < interval["upper_95"]
     assert len(card["spread"]["seeds"]) == 5
     assert {"model_card.json", "model_card.md", "model_card.html"} <= {
         item.path for item in made.registry.client.list_artifacts(registered.run_id)

@@ -74,6 +74,34 @@ def test_fifteen_symbols_are_one_command_in_one_round_trip(
     assert client.info("stats")["total_reads_processed"] <= 2
 
 
+def test_a_window_is_one_command_in_one_round_trip(store: RedisOnlineStore, client: Any, vector: Vector) -> None:
+    store.put([vector(ts_ms=300_000 * bar) for bar in range(70)])
+    assert client.zcard("BTCUSDT:history") == 64
+    assert store.history("BTC/USDT", 60) is not None  # The script and the names of the set are known from here on.
+    client.config_resetstat()
+    found = store.history("BTC/USDT", 60)
+    assert found is not None
+    assert len(found) == 60
+    calls = {name: facts["calls"] for name, facts in client.info("commandstats").items()}
+    assert {name: calls[name] for name in calls if "config" not in name} == {
+        "cmdstat_evalsha": 1,
+        "cmdstat_hmget": 1,
+        "cmdstat_zrange": 1,
+    }
+
+
+def test_a_history_that_something_else_wrote_is_refused_with_the_remedy(
+    store: RedisOnlineStore, client: Any, vector: Vector
+) -> None:
+    store.put([vector()])
+    client.zadd("BTCUSDT:history", {b"0" * 25: 5_000})
+    with pytest.raises(OnlineStoreError, match=r"Expected 2 values in each bar of BTC/USDT .* warm-up"):
+        store.history("BTC/USDT", 2)
+    client.delete("BTCUSDT:history")
+    with pytest.raises(OnlineStoreError, match=r"BTCUSDT:history beside BTCUSDT:features .* Delete both keys"):
+        store.history("BTC/USDT", 2)
+
+
 def test_a_restarted_server_is_found_empty_and_filled_again_by_the_same_store(
     start_redis: Callable[..., Any], vector: Vector
 ) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import pickle
+import re
 import sqlite3
 import struct
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -31,6 +33,7 @@ from levibot_core.stores.online import (
     OnlineStore,
     absence_of,
     open_online_store,
+    require_history,
     require_vector,
     require_vectors,
 )
@@ -53,7 +56,7 @@ def open_store(redis_url: str | None, tmp_path: Path) -> Iterator[OpenStore]:
     """Opens the same store again and again, as other processes would; keyword arguments as `open_online_store`."""
     opened: list[OnlineStore] = []
 
-    def make(**arguments: float | None) -> OnlineStore:
+    def make(**arguments: Any) -> OnlineStore:
         opened.append(open_online_store(Home.at(tmp_path), redis_url, **arguments))
         return opened[-1]
 
@@ -356,3 +359,135 @@ def test_a_closed_store_can_be_used_again(store: OnlineStore, vector: Vector) ->
     store.put([vector()])
     store.close()
     assert store.get("BTC/USDT") == vector()
+
+
+BAR_MS = 300_000
+"""What the fixture `vector` puts between the open and the decision time of a bar."""
+
+
+def bars_of(vector: Vector, places: list[int], **changes: object) -> list[FeatureVector]:
+    """A vector at each of these places of a grid of bars, its value the place."""
+    return [vector(ts_ms=place * BAR_MS, value=float(place), **changes) for place in places]
+
+
+def test_a_history_is_the_last_bars_oldest_first_with_every_bit(store: OnlineStore, vector: Vector) -> None:
+    assert store.history("BTC/USDT", 3) is None
+    bars = bars_of(vector, [1, 2, 3, 4], close=math.pi)
+    store.put([*bars, vector("ETH/USDT", ts_ms=9 * BAR_MS)])
+    found = store.history("BTC/USDT", 3)
+    assert found is not None
+    assert (found.ts_ms, found.closes) == ((2 * BAR_MS, 3 * BAR_MS, 4 * BAR_MS), (math.pi,) * 3)
+    assert found.vectors == tuple(bars[1:])
+    assert found.newest == store.get("BTC/USDT") == bars[-1]
+    assert found.matrix(["b", "a"]).tolist() == [[-1.25e-7, 2.0], [-1.25e-7, 3.0], [-1.25e-7, 4.0]]
+    assert len(found) == len(found.matrix([])) == 3
+    with pytest.raises(MissingFeatureError, match="BTC/USDT, was without c"):
+        found.matrix(["a", "c"])
+
+
+def test_whatever_the_order_of_arrival_a_history_holds_the_last_bars_as_they_were_known_last(
+    open_store: OpenStore, vector: Vector
+) -> None:
+    store = open_store(history_bars=4)
+    arrivals = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2)), min_size=1, max_size=12, unique=True)
+    symbols = itertools.count()
+
+    @settings(max_examples=25, deadline=None)
+    @given(arrivals, st.booleans())
+    def check(order: list[tuple[int, int]], at_once: bool) -> None:
+        symbol = f"S{next(symbols)}/USDT"
+        vectors = [
+            vector(symbol, ts_ms=bar * BAR_MS, known_at_ms=(bar + 1) * BAR_MS + later, value=10.0 * bar + later)
+            for bar, later in order
+        ]
+        for batch in [vectors] if at_once else [[one] for one in vectors]:
+            store.put(batch)
+        last = {bar: max(later for other, later in order if other == bar) for bar, _ in order}
+        # A bar that was older than all that were kept when it came is not waited for.
+        kept: list[int] = []
+        for bar in dict.fromkeys(bar for bar, _ in order):
+            kept = sorted({*kept, bar})
+            kept = kept if at_once else kept[-4:]
+        found = store.history(symbol, 10)
+        assert found is not None
+        expected = [10.0 * bar + last[bar] for bar in kept[-4:]]
+        assert found.matrix(["a"])[:, 0].tolist() == expected
+
+    check()
+
+
+def test_a_newest_vector_of_another_source_or_names_starts_a_history_anew_and_older_ones_of_others_stay_out(
+    store: OnlineStore, vector: Vector
+) -> None:
+    def values() -> list[float]:
+        found = store.history("BTC/USDT", 9)
+        assert found is not None
+        return [float(value) for value in found.matrix(["a"])[:, 0]]
+
+    store.put(bars_of(vector, [5, 6], source_kind="simulated"))
+    store.put(bars_of(vector, [1, 2]))
+    assert values() == [1.0, 2.0]
+    store.put(bars_of(vector, [3], values={"a": 3.0}))
+    assert values() == [3.0]
+    store.put(bars_of(vector, [2], feature_set="v2"))
+    assert values() == [3.0]
+    store.put(bars_of(vector, [2], values={"a": 2.0}))
+    assert values() == [2.0, 3.0]
+
+
+def test_a_history_goes_with_its_newest_vector_and_comes_back_with_the_next(
+    open_store: OpenStore, vector: Vector
+) -> None:
+    hasty, patient = open_store(ttl_s=0.2), open_store(ttl_s=60)
+    hasty.put(bars_of(vector, [1, 2, 3], source_kind="exchange"))
+    eventually(lambda: hasty.history("BTC/USDT", 3) is None)
+    with pytest.raises(StaleFeatureError, match=r"BTC/USDT had some that were known .* ago and have expired"):
+        require_history(hasty, "BTC/USDT", ["a"], 3, bar_ms=BAR_MS, now_ms=5 * BAR_MS)
+    patient.put(bars_of(vector, [4], source_kind="exchange"))
+    found = hasty.history("BTC/USDT", 9)
+    assert found is not None
+    assert found.matrix(["a"])[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_writer_that_begins_before_what_expired_leaves_no_later_bars_behind(
+    open_store: OpenStore, vector: Vector
+) -> None:
+    hasty, patient = open_store(ttl_s=0.2), open_store(ttl_s=60)
+    hasty.put(bars_of(vector, [1, 2, 3], source_kind="exchange"))
+    eventually(lambda: hasty.get("BTC/USDT") is None)
+    patient.put(bars_of(vector, [2], source_kind="exchange"))
+    found = patient.history("BTC/USDT", 9)
+    assert found is not None
+    assert found.ts_ms == (BAR_MS, 2 * BAR_MS)
+
+
+def test_a_window_is_whole_and_fresh_or_refused_with_the_name_of_what_is_not(
+    store: OnlineStore, vector: Vector
+) -> None:
+    def require(symbol: str = "BTC/USDT", names: tuple[str, ...] = ("a",), bars: int = 3, **limits: object) -> object:
+        given: dict[str, Any] = {"bar_ms": BAR_MS, "now_ms": 9 * BAR_MS, **limits}
+        return require_history(store, symbol, names, bars, **given)
+
+    store.put(bars_of(vector, [2, 4, 5, 6]))
+    assert require() == store.history("BTC/USDT", 3)
+    for arguments, message in (
+        ({"bars": 4}, "BTC/USDT is without the bar of 1970-01-01T00:15:00+00:00, one of the 4 that are needed"),
+        ({"bars": 6}, "BTC/USDT is without the bar of 1970-01-01T00:15:00"),
+        ({"symbol": "ETH/USDT"}, "ETH/USDT has none"),
+        ({"names": ("a", "c", "d")}, "BTC/USDT is without c, d"),
+        ({"feature_set": "v2"}, "BTC/USDT follows the set 'v1', not 'v2'"),
+    ):
+        with pytest.raises(MissingFeatureError, match=re.escape(message)) as refused:
+            require(**arguments)  # type: ignore[arg-type]
+        assert store.place in str(refused.value)
+    store.put(bars_of(vector, [3]))
+    with pytest.raises(MissingFeatureError, match="without the bar of 1970-01-01T00:05:00"):
+        require(bars=6)
+    assert require(bars=5, max_age_ms=2 * BAR_MS) is not None
+    with pytest.raises(StaleFeatureError, match="BTC/USDT is 600 s old, and stale after 599 s"):
+        require(max_age_ms=599_000)
+
+
+def test_a_history_of_no_bars_is_refused(open_store: OpenStore) -> None:
+    with pytest.raises(ConfigurationError, match="at least 1 bar, was 0"):
+        open_store(history_bars=0)

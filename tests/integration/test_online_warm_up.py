@@ -83,6 +83,10 @@ def test_an_emptied_server_is_filled_and_one_that_holds_vectors_is_left_alone(
     assert [event.asset_key for event in filled.asset_events] == [ONLINE_FEATURES]
     assert workspace.online_store.get_many(SYMBOLS) == put
     assert not filled.run_requests
+    for symbol in SYMBOLS:
+        history = workspace.online_store.history(symbol, 60)
+        assert history is not None
+        assert history.vectors == (put[symbol],)
 
 
 def test_a_server_that_cannot_be_reached_is_waited_for(workspace: Workspace, redis_server: Any) -> None:

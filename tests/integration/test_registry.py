@@ -6,15 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
+import polars as pl
 import pytest
 
 from levibot_core.config import load_settings
 from levibot_core.errors import RegistryError
 from levibot_core.stores.paths import Home
 from levibot_pipelines.registration import ensure_base_rate
-from levibot_pipelines.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry, ensure_database
+from levibot_pipelines.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry
+from levibot_pipelines.runs import ensure_database
+from levibot_pipelines.trial_runs import TrialRun
 from levibot_pipelines.workspace import Workspace
 
 
@@ -55,15 +56,29 @@ def test_a_base_rate_that_was_registered_but_not_promoted_is_promoted_next_time(
     assert len(workspace.registry.versions()) == 1
 
 
-def test_the_registered_model_loads_through_mlflow_itself(workspace: Workspace, registry: ModelRegistry) -> None:
+@pytest.fixture
+def train_rows(workspace: Workspace) -> pl.DataFrame:
+    """Three training rows, two of them rises."""
+    names = workspace.feature_set.names
+    return pl.DataFrame({"symbol": ["ETH/USDT"] * 3, "label": [1, 1, 0], **{name: [0.1, 0.2, 0.3] for name in names}})
+
+
+def test_the_registered_model_loads_through_mlflow_itself(
+    workspace: Workspace, registry: ModelRegistry, train_rows: pl.DataFrame
+) -> None:
     import mlflow
 
-    ensure_base_rate(workspace, labels=np.array([1, 1, 0]))
+    ensure_base_rate(workspace, train=train_rows)
     with registry._fluent():
         model = mlflow.pyfunc.load_model(f"models:/{workspace.settings.model_name}@champion")
-    frame = pd.DataFrame([dict.fromkeys(workspace.feature_set.names, 0.1) | {"symbol": "ETH/USDT"}] * 2)
 
-    assert list(model.predict(frame)) == pytest.approx([0.6, 0.6])
+    assert list(model.predict(train_rows.drop("label").to_pandas())) == pytest.approx([0.6] * 3)
+    assert model.metadata.signature.outputs.input_names() == ["prob_up"]
+    assert model.input_example["symbol"].tolist() == ["ETH/USDT"] * 3
+    assert model.input_example[workspace.feature_set.names[0]].tolist() == [0.1, 0.2, 0.3]
+    registered = registry.client.get_registered_model(workspace.settings.model_name)
+    assert registered.tags["symbols"] == "BTC/USDT, ETH/USDT, SOL/USDT"
+    assert "champion" in registered.description
 
 
 def test_using_a_registry_leaves_no_address_behind(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +145,32 @@ def test_runs_of_dead_processes_are_closed_and_those_of_living_ones_left(registr
     assert registry.client.get_run(mine).info.status == "RUNNING"
 
 
+def test_trials_stand_below_their_training_in_the_experiment_of_their_family(registry: ModelRegistry) -> None:
+    parent = registry.start_run("xgboost", {}, "xgboost")
+    trials = [
+        TrialRun(f"trial {number}", 1_000, 3_000, {"max_depth": "4"}, {"validation_log_loss": 0.69}, {"state": state})
+        for number, state in enumerate(["complete", "pruned"], start=1)
+    ]
+    registry.log_trials(parent, trials)
+
+    experiment = registry.client.get_experiment_by_name(f"{registry.model_name}/xgboost")
+    below = registry.client.search_runs(
+        [experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent}' and metrics.validation_log_loss < 0.7"
+    )
+    assert sorted(run.info.run_name for run in below) == ["trial 1", "trial 2"]
+    found = registry.client.get_run(below[0].info.run_id)
+    assert (found.info.status, found.info.start_time, found.info.end_time) == ("FINISHED", 1_000, 3_000)
+    assert found.data.params == {"max_depth": "4"}
+    assert found.data.metrics == {"validation_log_loss": 0.69}
+    assert [point.value for point in registry.client.get_metric_history(found.info.run_id, "validation_log_loss")] == [
+        0.69
+    ]
+    assert registry.client.list_artifacts(found.info.run_id) == []
+    # They are closed already, and their training is still open.
+    registry.client.set_tag(parent, "levibot.owner_pid", str(2**31 - 1))
+    assert registry.close_abandoned_runs() == 1
+
+
 def _audit_log(home: Home) -> Path:
     return home.logs / "promotions.jsonl"
 
@@ -137,7 +178,7 @@ def _audit_log(home: Home) -> Path:
 def test_a_process_killed_while_it_makes_the_database_leaves_no_half_of_one(tmp_path: Path) -> None:
     database = tmp_path / "mlflow" / "mlflow.db"
     script = (
-        "import sys; from pathlib import Path; from levibot_pipelines.registry import ensure_database;"
+        "import sys; from pathlib import Path; from levibot_pipelines.runs import ensure_database;"
         "ensure_database(Path(sys.argv[1]))"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(database)], stderr=subprocess.DEVNULL)

@@ -94,7 +94,7 @@ def lightgbm_bundle(booster_text: str) -> Callable[..., ModelBundle]:
 
     def make(**changes: object) -> ModelBundle:
         identity = IDENTITY.model_copy(update=changes)
-        return ModelBundle.build(identity, LIGHTGBM, booster_text, IdentityCalibrator())
+        return ModelBundle.build(identity, LIGHTGBM, {"booster.txt": booster_text.encode()}, IdentityCalibrator())
 
     return make
 

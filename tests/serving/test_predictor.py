@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,12 @@ from levibot_core.errors import MissingFeatureError, UnknownSymbolError
 from levibot_core.features.registry import load_registry
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
+from levibot_core.models.conformal import ReturnInterval
+from levibot_core.models.predictors import LIGHTGBM
+from levibot_core.models.uncertainty import UncertaintyParts
+from levibot_core.models.venn_abers import VennAbersCalibrator
+from levibot_core.models.volatility import VolatilityHead
+from levibot_core.models.volatility_fitting import train_volatility
 from levibot_core.stores.online import FeatureVector
 from levibot_serving.predictor import VOLATILITY_FEATURE, predict, side_of
 from levibot_serving.registry import ModelRecord
@@ -165,3 +172,71 @@ def test_a_close_that_is_no_price_is_refused(served: ServedModel, vector: Vector
 def test_a_symbol_the_model_does_not_know_is_refused(served: ServedModel, vector: Vector) -> None:
     with pytest.raises(UnknownSymbolError, match="BTC/USDT, ETH/USDT, was DOGE/USDT"):
         predict(served, "DOGE/USDT", vector_aged(vector, 1, symbol="DOGE/USDT"), NOW_MS, GRACE_S)
+
+
+UNCERTAIN_FIELDS = ("volatility", "interval_level", "return_lower", "return_upper", "price_lower", "price_upper")
+
+
+@pytest.fixture(scope="module")
+def head() -> VolatilityHead:
+    """A head that learned that the realised volatility of the last bars goes on."""
+    generator = np.random.default_rng(1)
+    rows = np.column_stack([generator.normal(size=(600, 3)), generator.integers(0, 2, 600)])
+    rows[:, 1] = np.exp(generator.normal(-6.0, 0.5, 600))
+    parts = ((rows[:400], 3.0 * rows[:400, 1]), (rows[400:], 3.0 * rows[400:, 1]))
+    return train_volatility(*parts, tuple(VALUES), horizon_bars=12, seed=1, max_rounds=20).head()
+
+
+def test_a_model_without_uncertain_parts_leaves_their_fields_empty(served: ServedModel, vector: Vector) -> None:
+    prediction = predict(served, "BTC/USDT", vector_aged(vector, 1), NOW_MS, GRACE_S)
+    assert {getattr(prediction, name) for name in (*UNCERTAIN_FIELDS, "prob_lower", "prob_upper")} == {None}
+
+
+def test_a_volatility_head_gives_the_target_and_with_an_interval_the_band(
+    served: ServedModel, head: VolatilityHead, vector: Vector
+) -> None:
+    fresh = vector_aged(vector, 1)
+    expected = float(head.predict(served.bundle.matrix_row("BTC/USDT", fresh.values))[0])
+    alone = predict(replace(served, uncertainty=UncertaintyParts(head)), "BTC/USDT", fresh, NOW_MS, GRACE_S)
+    assert alone.volatility == expected > 0.0
+    assert alone.price_target == 100.0 * math.exp((2 * alone.prob_up - 1) * expected)
+    assert {getattr(alone, name) for name in UNCERTAIN_FIELDS[1:]} == {None}
+
+    parts = UncertaintyParts(head, ReturnInterval(0.9, 1.5, 0.005))
+    banded = predict(replace(served, uncertainty=parts), "BTC/USDT", fresh, NOW_MS, GRACE_S)
+    assert (banded.interval_level, banded.volatility) == (0.9, expected)
+    assert banded.return_lower == pytest.approx(math.expm1(-1.5 * expected))
+    assert banded.price_upper == pytest.approx(100.0 * math.exp(1.5 * expected))
+    assert banded.price_lower is not None
+    assert banded.price_target is not None
+    assert banded.price_lower < banded.price_target < banded.price_upper
+
+
+def test_a_price_limit_beyond_all_numbers_is_left_out(
+    served: ServedModel, head: VolatilityHead, vector: Vector
+) -> None:
+    parts = UncertaintyParts(head, ReturnInterval(0.9, 800.0 / 0.003, 0.005))
+    far = vector_aged(vector, 1, close=1e300)
+    prediction = predict(replace(served, uncertainty=parts), "BTC/USDT", far, NOW_MS, GRACE_S)
+    assert (prediction.return_upper, prediction.price_upper) == (None, None)
+    assert prediction.price_lower is not None
+    prediction.model_dump_json()
+
+
+def test_a_missing_feature_of_the_head_is_named(
+    bundle_identity: BundleIdentity, head: VolatilityHead, vector: Vector
+) -> None:
+    bundle = base_rate_bundle(bundle_identity.model_copy(update={"features": ("return_1",)}))
+    model = replace(served_model(bundle), uncertainty=UncertaintyParts(head))
+    with pytest.raises(MissingFeatureError, match="rsi_14"):
+        predict(model, "BTC/USDT", vector_aged(vector, 1, values={"return_1": 1.0}), NOW_MS, GRACE_S)
+
+
+def test_venn_abers_gives_two_probabilities_around_the_served_one(
+    bundle_identity: BundleIdentity, booster_text: str, vector: Vector
+) -> None:
+    calibrator = VennAbersCalibrator((0.5,), (0.3, 0.6), (0.4, 0.7))
+    bundle = ModelBundle.build(bundle_identity, LIGHTGBM, booster_text, calibrator)
+    prediction = predict(served_model(bundle), "BTC/USDT", vector_aged(vector, 1), NOW_MS, GRACE_S)
+    assert (prediction.prob_lower, prediction.prob_upper) == (0.6, 0.7)
+    assert prediction.prob_up == pytest.approx(0.7 / 1.1)

@@ -1,9 +1,10 @@
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from levibot_core.config import load_profile, load_settings
+from levibot_core.config import load_profile, load_settings, parse_profile
 from levibot_core.errors import ConfigurationError
 
 
@@ -82,3 +83,36 @@ def test_online_vectors_live_for_a_bar_and_the_grace_unless_told_otherwise(monke
     assert load_settings(timeframe="1h", feature_grace_seconds=30).online_lifetime_s == 3_630.0
     monkeypatch.setenv("LEVIBOT_ONLINE_TTL_SECONDS", "60")
     assert load_settings().online_lifetime_s == 60.0
+
+
+def test_families_may_have_a_number_of_trials_of_their_own() -> None:
+    fast, full = load_profile("fast"), load_profile("full")
+    assert (fast.trials_of("lightgbm"), fast.trials_of("xgboost")) == (20, 8)
+    assert full.trials_of("lightgbm") == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "mentioned"),
+    [
+        ("  learning_rat: 0.1\n", "learning_rat: Extra inputs"),
+        ("  trials: many\n", "trials: Input should be a valid integer"),
+        ("  family_trials: {forest: 3}\n", "family_trials.forest"),
+        ("  class_weight: heavy\n", "class_weight: Input should be 'none' or 'balanced'"),
+    ],
+)
+def test_a_profile_with_a_parameter_that_cannot_be_used_names_it(change: str, mentioned: str) -> None:
+    text = "tiny:\n  trials: 2\n  max_rounds: 9\n  early_stopping_rounds: 2\n  max_bin: 31\n  drift_rows: 100\n"
+    assert parse_profile(text, "tiny").trials == 2
+    with pytest.raises(ConfigurationError, match=re.escape(mentioned)) as caught:
+        parse_profile(text + change, "tiny")
+    assert "Expected the profile 'tiny' of profiles.yml" in str(caught.value)
+
+
+def test_the_address_of_the_studies_keeps_its_password_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().study_address is None
+    monkeypatch.setenv("LEVIBOT_STUDY_URL", "postgresql://ada:s3cret@db/studies")
+
+    settings = load_settings()
+
+    assert settings.study_address == "postgresql://ada:s3cret@db/studies"
+    assert "s3cret" not in repr(settings) + str(settings.model_dump())

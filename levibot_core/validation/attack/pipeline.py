@@ -21,11 +21,12 @@ from levibot_core.labels.direction import direction_labels
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.calibration import Calibrator
-from levibot_core.models.calibration_fitting import fit_calibrator
-from levibot_core.models.design import design_matrix, label_vector
-from levibot_core.models.lightgbm_model import BoosterTrainer, LabelledMatrix, TrainedBooster
+from levibot_core.models.calibration_fitting import fit_calibrator_of
+from levibot_core.models.design import LabelledMatrix, design_matrix, label_vector
+from levibot_core.models.lightgbm_model import LightGBMTrainer
 from levibot_core.models.predictors import matrix_columns, read_booster
 from levibot_core.models.scaling import RobustScaler, fit_robust_scaler
+from levibot_core.models.trainer import TrainedBooster
 from levibot_core.schemas import FEATURES, TRAINING_ROWS
 from levibot_core.stores.training_rows import newest_revisions
 from levibot_core.validation.perturbation import MarketTables
@@ -160,7 +161,7 @@ def boosters(
     settings: PipelineSettings, names: tuple[str, ...], train: LabelledMatrix, validation: LabelledMatrix
 ) -> list[TrainedBooster]:
     """One booster per set of parameters."""
-    trainer = BoosterTrainer(train, validation, names, settings.profile, settings.seed, threads=1)
+    trainer = LightGBMTrainer(train, validation, names, settings.profile, settings.seed, threads=1)
     return [trainer.train(parameters) for parameters in settings.parameters]
 
 
@@ -172,14 +173,13 @@ def fitted_model(
 
 
 def calibrate_stage(_: PipelineSettings, split: SplitResult, model: FittedModel) -> Calibrator:
-    """The calibrator of the calibration part, its method chosen on the validation part."""
-    return calibrator_of(split.calibration, split.validation, model)
+    """The calibrator chosen and fitted on the calibration part."""
+    return calibrator_of(split.calibration, model)
 
 
-def calibrator_of(calibration: pl.DataFrame, validation: pl.DataFrame, model: FittedModel) -> Calibrator:
-    """The calibrator fitted on some rows, its method chosen on others."""
-    labels = label_vector(calibration, "calibration"), label_vector(validation, "validation")
-    return fit_calibrator(model.score(calibration), labels[0], model.score(validation), labels[1]).calibrator
+def calibrator_of(rows: pl.DataFrame, model: FittedModel) -> Calibrator:
+    """The calibrator chosen and fitted on some rows."""
+    return fit_calibrator_of(rows, model.score(rows), label_vector(rows, "calibration")).calibrator
 
 
 def forecast_stage(_: PipelineSettings, rows: pl.DataFrame, model: FittedModel, calibrator: Calibrator) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from levibot_core.backtest.engine import BacktestParameters, BacktestResult, run
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.bundle import ModelBundle
-from levibot_core.models.calibration_fitting import fit_calibrator
+from levibot_core.models.calibration_fitting import fit_calibrator_of
 from levibot_core.models.design import design_matrix, label_vector
 from levibot_core.schemas import TRAINING_ROWS
 from levibot_core.validation.attack.bits import Fingerprints
@@ -81,12 +81,11 @@ def _positions(
 
 
 def _scored(bundle: ModelBundle, split: SplitResult) -> SplitResult:
-    """The parts with the raw score of the model in place of its features; only those a calibrator sees are scored."""
+    """The parts with the raw score of the model in place of its features; only those of the calibrator are scored."""
     parts = {}
     for name, part in split.parts.items():
         rows = part.select(TRAINING_ROWS.polars_schema.names())
-        seen = name in ("validation", "calibration")
-        scores = bundle.predict_raw(_matrix(bundle, part)) if seen else np.full(part.height, 0.5)
+        scores = bundle.predict_raw(_matrix(bundle, part)) if name == "calibration" else np.full(part.height, 0.5)
         parts[name] = rows.with_columns(pl.Series(_SCORE, scores))
     return split.with_parts(parts)
 
@@ -96,11 +95,8 @@ def _base_rate(split: SplitResult) -> Fingerprints:
 
 
 def _calibrator(split: SplitResult) -> Fingerprints:
-    scores, labels = (
-        [part[_SCORE].to_numpy() for part in (split.calibration, split.validation)],
-        [label_vector(split.parts[name], name) for name in ("calibration", "validation")],
-    )
-    chosen = fit_calibrator(scores[0], labels[0], scores[1], labels[1]).calibrator
+    rows = split.calibration
+    chosen = fit_calibrator_of(rows, rows[_SCORE].to_numpy(), label_vector(rows, "calibration")).calibrator
     return {"calibrator": chosen.to_json().encode()}
 
 

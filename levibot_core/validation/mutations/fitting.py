@@ -9,7 +9,9 @@ import polars as pl
 from levibot_core.drift.psi import psi_table
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.calibration import Calibrator
-from levibot_core.models.design import design_matrix
+from levibot_core.models.calibration_fitting import fit_isotonic, fit_platt
+from levibot_core.models.design import design_matrix, label_vector
+from levibot_core.models.metrics import log_losses
 from levibot_core.models.scaling import RobustScaler, fit_robust_scaler
 from levibot_core.validation.attack.pipeline import (
     FittedModel,
@@ -77,11 +79,17 @@ def _selected_on_all_rows(settings: PipelineSettings, split: SplitResult, scaler
 
 
 def _calibrated_on_test(_: PipelineSettings, split: SplitResult, model: FittedModel) -> Calibrator:
-    return calibrator_of(split.test, split.validation, model)
+    return calibrator_of(split.test, model)
 
 
 def _method_chosen_on_test(_: PipelineSettings, split: SplitResult, model: FittedModel) -> Calibrator:
-    return calibrator_of(split.calibration, split.test, model)
+    scores, labels = model.score(split.calibration), label_vector(split.calibration, "calibration")
+    tested, truth = model.score(split.test), label_vector(split.test, "test")
+    candidates: tuple[Calibrator, ...] = (fit_platt(scores, labels), fit_isotonic(scores, labels))
+    return min(
+        candidates,
+        key=lambda calibrator: float(log_losses(calibrator.apply(tested), truth).mean()),
+    )
 
 
 def _scaled(pipeline: Pipeline, wrong: bool) -> Pipeline:

@@ -14,7 +14,7 @@ from levibot_pipelines.workspace import Workspace
     group_name="model_cards",
     ins={"calibrated_model": dg.AssetIn(["calibration", "calibrated_model"])},
     io_manager_key="references",
-    kinds={"python", "lightgbm", "mlflow"},
+    kinds={"python", "mlflow"},
     owners=OWNERS,
 )
 def rebuild(

@@ -2,10 +2,11 @@
 
 import dagster as dg
 
+from levibot_core.validation.gates import reasons_against_trading
 from levibot_pipelines.cards import judge_card
 from levibot_pipelines.defs.shared.metadata import OWNERS
 from levibot_pipelines.references import BacktestReference, CardReference, ChallengerReference
-from levibot_pipelines.registration import json_tag
+from levibot_pipelines.registration import json_tag, trading_tags
 from levibot_pipelines.workspace import Workspace
 
 
@@ -27,16 +28,19 @@ def challenger(
 ) -> dg.MaterializeResult[ChallengerReference]:
     """The candidate under the alias `challenger`, judged by every gate. The verdicts are its blocking checks."""
     version = model_card.version
-    results = judge_card(workspace, version).gates
-    accepted = all(result.passed for result in results)
-    workspace.registry.annotate(version, {"gates": json_tag([result.model_dump() for result in results])})
+    judgement = judge_card(workspace, version)
+    accepted = all(result.passed for result in judgement.gates)
+    reasons = [*report.reasons_against_trading, *reasons_against_trading(judgement.trading_gates)]
+    verdicts = {"gates": judgement.gates, "trading_gates": judgement.trading_gates}
+    tags = {name: json_tag([result.model_dump() for result in results]) for name, results in verdicts.items()}
+    workspace.registry.annotate(version, {**tags, **trading_tags(reasons)})
     workspace.registry.set_challenger(version)
     return dg.MaterializeResult(
         value=ChallengerReference(version=version, accepted=accepted),
         metadata={
             "version": version,
             "accepted": accepted,
-            "tradable": "yes" if not report.reasons_against_trading else "; ".join(report.reasons_against_trading),
+            "tradable": "; ".join(reasons) or "yes",
         },
     )
 

@@ -139,3 +139,26 @@ def test_the_newest_vector_has_the_close_that_was_known_at_its_decision_time(
     )
     assert found.incomplete == {}
     assert [vector.close for vector in found.complete] == newest.sort("symbol")["close"].to_list()
+
+
+def test_the_bars_before_the_newest_come_with_it_and_one_that_lacks_a_feature_is_a_hole(
+    market: Any, fear_greed: pl.DataFrame, tmp_path: Path
+) -> None:
+    lake = new_lake(tmp_path, market, fear_greed)
+    arrive(lake, market, 0, BARS)
+    rows = lake.read(TABLES.features, symbols=[SYMBOLS[0]]).tail(8)
+    spoilt = rows.slice(5, 1).with_columns(pl.lit(float("nan")).alias(V2.names[0]))
+    lake.upsert(TABLES.features, spoilt)
+    found = latest_vectors(
+        lake,
+        candles_dataset=TABLES.candles,
+        features_dataset=TABLES.features,
+        symbols=SYMBOLS,
+        source_kind="recorded",
+        bars=8,
+    )
+    mine = [vector for vector in (*found.earlier, *found.complete) if vector.symbol == SYMBOLS[0]]
+    whole = rows.filter(pl.col("ts") != spoilt["ts"][0])
+    assert [vector.ts_ms for vector in mine] == whole["ts"].dt.epoch("ms").to_list()
+    assert [list(vector.values.values()) for vector in mine] == [list(row) for row in whole.select(V2.names).rows()]
+    assert len(found.earlier) == 6 + 7 * (len(SYMBOLS) - 1)

@@ -11,11 +11,18 @@ import pytest
 from levibot_core.config import TrainingProfile
 from levibot_core.market.sources.base import SourceIdentity
 from levibot_core.models.bundle import BundleIdentity
-from levibot_core.models.candidate import CalibratedCandidate, Candidate, calibrate_candidate, train_candidate
+from levibot_core.models.candidate import (
+    CalibratedCandidate,
+    Candidate,
+    TrialStore,
+    calibrate_candidate,
+    train_candidate,
+)
 from levibot_core.models.recipe import Environment, Recipe, library_versions, trials_digest
 from levibot_core.schemas import TIMESTAMP
 from levibot_core.stores.snapshot_manifest import SnapshotManifest, content_checksum
 from levibot_core.stores.snapshots import SnapshotStore
+from levibot_core.stores.trial_ledger import TrialLedger
 from levibot_core.validation.split import SplitResult, chronological_split
 
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
@@ -83,13 +90,22 @@ def profile() -> TrainingProfile:
     return TrainingProfile(name="tiny", trials=4, max_rounds=30, early_stopping_rounds=8, max_bin=31, drift_rows=100)
 
 
+def trial_store(folder: Path) -> TrialStore:
+    return TrialStore(folder, TrialLedger(folder / "ledger"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TrialStore:
+    """Where the trials of one test go."""
+    return trial_store(tmp_path / "trials")
+
+
 @pytest.fixture(scope="session")
 def candidate(
     split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, tmp_path_factory: pytest.TempPathFactory
 ) -> Candidate:
     """A model trained on the planted market."""
-    journal: Path = tmp_path_factory.mktemp("trials") / "study.journal"
-    return train_candidate(split, identity, profile, 1, journal, "planted")
+    return train_candidate(split, identity, "lightgbm", profile, 1, trial_store(tmp_path_factory.mktemp("trials")))
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_with_labels_it_answers_their_rate(identity: BundleIdentity) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"probability": 1.0}', '{"probability": "0.5"}', "0.5"])
 def test_a_base_rate_that_is_no_probability_is_refused(content: str) -> None:
     with pytest.raises(BundleError):
-        read_base_rate(content, ())
+        read_base_rate({"base_rate.json": content.encode()}, ())
 
 
 def test_a_base_rate_survives_json_bit_for_bit(identity: BundleIdentity, tmp_path: Path) -> None:

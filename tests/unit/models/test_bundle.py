@@ -51,7 +51,7 @@ def canonical(content: dict[str, object]) -> str:
 def test_a_saved_bundle_predicts_the_same_bits(
     candidate: Candidate, tmp_path: Path, matrix: np.ndarray, calibrator: PlattCalibrator
 ) -> None:
-    bundle = ModelBundle.build(candidate.identity, "lightgbm", candidate.booster_text, calibrator)
+    bundle = ModelBundle.build(candidate.identity, "lightgbm", candidate.predictor_files, calibrator)
     bundle.save(tmp_path / "bundle")
     loaded = ModelBundle.load(tmp_path / "bundle")
     assert loaded.manifest == bundle.manifest

@@ -14,7 +14,8 @@ from levibot_core.models.calibration import (
     logit,
     sigmoid,
 )
-from levibot_core.models.calibration_fitting import fit_calibrator, fit_isotonic, fit_platt
+from levibot_core.models.calibration_fitting import fit_isotonic, fit_platt
+from levibot_core.models.venn_abers import VennAbersCalibrator, fit_venn_abers
 
 scores = arrays(np.float64, st.integers(2, 40), elements=st.floats(0, 1))
 
@@ -42,7 +43,7 @@ def test_fitted_calibrators_are_probabilities_that_never_fall_and_survive_json(
 ) -> None:
     raw, labels = data
     grid = np.sort(np.concatenate([np.linspace(0, 1, 50), raw]))
-    calibrators: list[Calibrator] = [fit_platt(raw, labels), fit_isotonic(raw, labels)]
+    calibrators: list[Calibrator] = [fit_platt(raw, labels), fit_isotonic(raw, labels), fit_venn_abers(raw, labels)]
     for calibrator in calibrators:
         calibrated = calibrator.apply(grid)
         assert ((calibrated >= 0) & (calibrated <= 1)).all()
@@ -50,8 +51,9 @@ def test_fitted_calibrators_are_probabilities_that_never_fall_and_survive_json(
         restored = calibrator_from_json(calibrator.to_json())
         assert restored == calibrator
         assert restored.apply(grid).tobytes() == calibrated.tobytes()
-    certain = fit_isotonic(raw, labels).apply(grid)
-    assert ((certain > 0) & (certain < 1)).all()
+    for never_certain in calibrators[1:]:
+        calibrated = never_certain.apply(grid)
+        assert ((calibrated > 0) & (calibrated < 1)).all()
 
 
 @pytest.mark.parametrize("slope", [0.3, 1.0, 2.0])
@@ -111,20 +113,6 @@ def test_isotonic_of_a_wrong_model_is_constant() -> None:
     assert set(fitted.probabilities) == {0.5}
 
 
-def test_the_method_with_the_lower_validation_loss_is_chosen() -> None:
-    few, many = simulated(1.0, rows=60), simulated(1.0, rows=20_000, seed=1)
-    choice = fit_calibrator(*few, *many)
-    assert choice.calibrator.method == "platt"
-    assert choice.validation_loss["platt"] < choice.validation_loss["isotonic"]
-
-    generator = np.random.default_rng(2)
-    raw = generator.random(20_000)
-    stepped = (generator.random(20_000) < np.where(raw > 0.5, 0.9, 0.2)).astype(np.float64)
-    choice = fit_calibrator(raw[:10_000], stepped[:10_000], raw[10_000:], stepped[10_000:])
-    assert choice.calibrator.method == "isotonic"
-    assert set(choice.validation_loss) == {"none", "platt", "isotonic"}
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -132,6 +120,12 @@ def test_the_method_with_the_lower_validation_loss_is_chosen() -> None:
         "null",
         "{}",
         '{"method": "venn_abers"}',
+        '{"method": "venn_abers", "edges": [], "lower": [], "upper": []}',
+        '{"method": "venn_abers", "edges": [], "lower": [0.4], "upper": [0.3]}',
+        '{"method": "venn_abers", "edges": [], "lower": [1.0], "upper": [1.0]}',
+        '{"method": "venn_abers", "edges": [0.2, 0.1], "lower": [0.1, 0.2, 0.3], "upper": [0.4, 0.5, 0.6]}',
+        '{"method": "venn_abers", "edges": [0.1], "lower": [0.2, 0.1], "upper": [0.4, 0.5]}',
+        '{"method": "venn_abers", "edges": [0.1], "lower": [0.1, 0.2], "upper": [0.4]}',
         '{"method": "platt", "slope": 1.0}',
         '{"method": "platt", "slope": -1.0, "intercept": 0.0}',
         '{"method": "platt", "slope": NaN, "intercept": 0.0}',
@@ -160,3 +154,4 @@ def test_extreme_logits_neither_overflow_nor_leave_the_unit_interval() -> None:
     assert np.isfinite(logit(np.array([0.0, 1.0]))).all()
     assert PlattCalibrator(50.0, 0.0).apply(np.array([0.0, 1.0])) == pytest.approx([0.0, 1.0])
     assert IsotonicCalibrator((0.5,), (0.4,)).apply(np.array([0.0, 1.0])).tolist() == [0.4, 0.4]
+    assert VennAbersCalibrator((), (0.2,), (0.4,)).apply(np.array([0.0, 1.0])) == pytest.approx([1 / 3, 1 / 3])

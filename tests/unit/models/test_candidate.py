@@ -7,11 +7,18 @@ import polars as pl
 import pytest
 
 from levibot_core.config import TrainingProfile
-from levibot_core.errors import BundleError, DataQualityError, MissingFeatureError, UnknownSymbolError
+from levibot_core.errors import (
+    BundleError,
+    ConfigurationError,
+    DataQualityError,
+    MissingFeatureError,
+    UnknownSymbolError,
+)
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.candidate import (
     CalibratedCandidate,
     Candidate,
+    TrialStore,
     calibrate_candidate,
     load_report,
     train_candidate,
@@ -33,10 +40,10 @@ def test_a_planted_edge_is_found(calibrated: CalibratedCandidate) -> None:
 
 
 def test_without_an_edge_the_calibrated_model_is_hardly_worse_than_the_base_rate(
-    make_rows: Callable[..., pl.DataFrame], identity: BundleIdentity, profile: TrainingProfile, tmp_path: Path
+    make_rows: Callable[..., pl.DataFrame], identity: BundleIdentity, profile: TrainingProfile, store: TrialStore
 ) -> None:
     split = chronological_split(make_rows(edge=0.0, seed=4))
-    trained = train_candidate(split, identity, profile, 1, tmp_path / "study.journal", "no edge")
+    trained = train_candidate(split, identity, "lightgbm", profile, 1, store)
     report = calibrate_candidate(trained, split).report
     assert abs(report.metrics["test"]["auc"] - 0.5) < 0.1
     assert report.metrics["test"]["log_loss"] < report.base_rate_log_loss["test"] + 0.03
@@ -47,7 +54,8 @@ def test_each_step_can_be_picked_up_by_another_process(
 ) -> None:
     candidate.save(tmp_path)
     loaded = Candidate.load(tmp_path)
-    assert loaded.booster_text == candidate.booster_text
+    assert loaded.predictor_files == candidate.predictor_files
+    assert loaded.family == candidate.family
     assert loaded.identity == candidate.identity
     assert loaded.profile == candidate.profile
     assert loaded.tuning.trials.equals(candidate.tuning.trials)
@@ -63,18 +71,18 @@ def test_each_step_can_be_picked_up_by_another_process(
 
 
 def test_training_twice_gives_the_same_model(
-    candidate: Candidate, split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, tmp_path: Path
+    candidate: Candidate, split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, store: TrialStore
 ) -> None:
-    again = train_candidate(split, identity, profile, 2, tmp_path / "study.journal", "planted")
-    assert again.booster_text == candidate.booster_text
+    again = train_candidate(split, identity, "lightgbm", profile, 2, store)
+    assert again.predictor_files == candidate.predictor_files
 
 
 def test_training_does_not_look_at_calibration_or_test_rows(
-    candidate: Candidate, split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, tmp_path: Path
+    candidate: Candidate, split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, store: TrialStore
 ) -> None:
     attacked = replace(split, calibration=flipped(split.calibration), test=flipped(split.test))
-    trained = train_candidate(attacked, identity, profile, 1, tmp_path / "study.journal", "planted")
-    assert trained.booster_text == candidate.booster_text
+    trained = train_candidate(attacked, identity, "lightgbm", profile, 1, store)
+    assert trained.predictor_files == candidate.predictor_files
 
 
 def test_calibration_does_not_look_at_test_rows(
@@ -112,15 +120,57 @@ def test_a_missing_report_is_refused(tmp_path: Path) -> None:
 
 
 def test_rows_that_cannot_be_learnt_from_are_refused(
-    split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, tmp_path: Path
+    split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, store: TrialStore
 ) -> None:
-    journal = tmp_path / "study.journal"
+    def refused(error: type[Exception], match: str, bad: SplitResult, who: BundleIdentity = identity) -> None:
+        with pytest.raises(error, match=match):
+            train_candidate(bad, who, "lightgbm", profile, 1, store)
+
     one_class = replace(split, validation=split.validation.with_columns(label=pl.lit(1, dtype=pl.Int8)))
-    with pytest.raises(DataQualityError, match="validation"):
-        train_candidate(one_class, identity, profile, 1, journal, "refused")
-    holes = replace(split, train=split.train.with_columns(noise=pl.lit(float("nan"))))
-    with pytest.raises(MissingFeatureError, match="noise"):
-        train_candidate(holes, identity, profile, 1, journal, "refused")
-    with pytest.raises(UnknownSymbolError, match="ETH/USDT"):
-        train_candidate(split, identity.model_copy(update={"symbols": ("BTC/USDT",)}), profile, 1, journal, "refused")
-    assert not journal.exists()
+    refused(DataQualityError, "both classes in the validation part", one_class)
+    for hole in (float("nan"), float("inf")):
+        refused(MissingFeatureError, "noise", replace(split, train=split.train.with_columns(noise=pl.lit(hole))))
+    refused(UnknownSymbolError, "ETH/USDT", split, identity.model_copy(update={"symbols": ("BTC/USDT",)}))
+    refused(DataQualityError, "at least 100 rows to train on, was 40", replace(split, train=split.train.head(40)))
+    flat = split.train.with_columns(pl.lit(1.5).alias(name) for name in identity.features)
+    refused(DataQualityError, "all 3 are constant", replace(split, train=flat))
+    assert not store.ledger.folder.parent.exists()
+
+
+def test_an_unknown_family_and_weights_that_do_not_fit_are_refused(
+    split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, store: TrialStore
+) -> None:
+    with pytest.raises(ConfigurationError, match="lightgbm, xgboost, was 'forest'"):
+        train_candidate(split, identity, "forest", profile, 1, store)
+    for weights in (np.ones(3), np.full(split.train.height, np.nan), np.zeros(split.train.height)):
+        with pytest.raises(DataQualityError, match="weight"):
+            train_candidate(split, identity, "lightgbm", profile, 1, store, weights=weights)
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "xgboost"])
+def test_every_family_finds_the_planted_edge_and_its_bundle_explains_itself(
+    split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, store: TrialStore, family: str
+) -> None:
+    few = profile.model_copy(update={"trials": 2})
+    trained = train_candidate(split, identity, family, few, 1, store)
+    found = calibrate_candidate(trained, split)
+
+    assert found.bundle.manifest.family == trained.family == family
+    assert found.report.metrics["test"]["auc"] > 0.6
+    assert found.report.importance[0].feature == "momentum"
+    matrix = design_matrix(split.test, identity.features, identity.symbols)
+    raw = found.bundle.predict_raw(matrix)
+    # SHAP values of a row add up to its log-odds less the mean, which is one number for all rows.
+    left = np.log(raw / (1.0 - raw)) - found.bundle.contributions(matrix).sum(axis=1)
+    assert np.ptp(left) < 1e-4
+
+
+def test_row_weights_change_the_study_and_the_model(
+    candidate: Candidate, split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, store: TrialStore
+) -> None:
+    weights = np.linspace(0.1, 1.0, split.train.height)
+    weighted = train_candidate(split, identity, "lightgbm", profile, 1, store, weights=weights)
+    assert weighted.tuning.study_name != candidate.tuning.study_name
+    assert weighted.predictor_files != candidate.predictor_files
+    again = train_candidate(split, identity, "lightgbm", profile, 2, store, weights=weights)
+    assert (again.tuning.resumed, again.predictor_files) == (profile.trials, weighted.predictor_files)

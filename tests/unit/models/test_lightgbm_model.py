@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from levibot_core.config import TrainingProfile
-from levibot_core.models.lightgbm_model import BoosterTrainer, LabelledMatrix, gain_importance
+from levibot_core.models.design import LabelledMatrix
+from levibot_core.models.lightgbm_model import LightGBMTrainer, gain_importance
 
 FEATURES = ("signal", "noise", "more_noise")
 PARAMETERS = {
@@ -25,8 +26,8 @@ def sample(rows: int, seed: int) -> LabelledMatrix:
     return LabelledMatrix(matrix, (generator.random(rows) < chance).astype(np.float64))
 
 
-def trainer(profile: TrainingProfile, threads: int = 1, seed: int = 5) -> BoosterTrainer:
-    return BoosterTrainer(sample(6000, 0), sample(2000, 1), FEATURES, profile, seed, threads)
+def trainer(profile: TrainingProfile, threads: int = 1, seed: int = 5) -> LightGBMTrainer:
+    return LightGBMTrainer(sample(6000, 0), sample(2000, 1), FEATURES, profile, seed, threads)
 
 
 def test_the_same_seed_gives_the_same_text_with_one_thread_and_with_two(profile: TrainingProfile) -> None:
@@ -44,8 +45,13 @@ def test_a_trainer_can_be_used_again_with_smaller_leaves(profile: TrainingProfil
 
 def test_training_stops_at_the_best_validation_round(profile: TrainingProfile) -> None:
     seen: list[tuple[int, float]] = []
+
+    def watch(round_number: int, loss: float) -> bool:
+        seen.append((round_number, loss))
+        return True
+
     patient = profile.model_copy(update={"max_rounds": 300, "early_stopping_rounds": 5})
-    booster = trainer(patient).train({**PARAMETERS, "learning_rate": 0.3}, lambda *report: seen.append(report))
+    booster = trainer(patient).train({**PARAMETERS, "learning_rate": 0.3}, watch)
     assert [number for number, _ in seen] == list(range(1, len(seen) + 1))
     assert booster.validation_loss == min(loss for _, loss in seen)
     assert (booster.rounds, booster.validation_loss) in seen

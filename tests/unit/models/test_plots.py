@@ -2,13 +2,14 @@ import struct
 from io import BytesIO
 
 import numpy as np
-import polars as pl
 import pytest
 from matplotlib.image import imread
 
-from levibot_core.models.candidate import CalibratedCandidate, Candidate
+from levibot_core.models.block_bootstrap import BlockBootstrap
+from levibot_core.models.candidate import CalibratedCandidate
+from levibot_core.models.metric_intervals import reliability_band
 from levibot_core.models.metrics import reliability_curve
-from levibot_core.models.plots import importance_png, reliability_png, tuning_history_png
+from levibot_core.models.plots import importance_png, reliability_png
 
 
 def size_of(png: bytes) -> tuple[int, int]:
@@ -33,7 +34,12 @@ def test_a_reliability_diagram_shows_curve_and_base_rate(calibrated: CalibratedC
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_a_constant_forecast_can_be_drawn(value: float) -> None:
     p, y = np.full(40, value), np.arange(40) % 2
-    assert min(size_of(reliability_png(reliability_curve(p, y), p, 0.5, "constant"))) > 500
+    plain = reliability_png(reliability_curve(p, y), p, 0.5, "constant")
+    band = reliability_band(p, y, BlockBootstrap(np.arange(40), 1, seed=0, resamples=50))
+    banded = reliability_png(band.curve, p, 0.5, "constant", band)
+    assert min(size_of(plain)) > 500
+    assert size_of(banded) == size_of(plain)
+    assert banded != plain
 
 
 def test_importance_shows_the_highest_columns_only() -> None:
@@ -43,17 +49,3 @@ def test_importance_shows_the_highest_columns_only() -> None:
     assert importance_png(dict(sorted(shares.items(), key=lambda item: -item[1])[:20]), "model") == importance_png(
         shares, "model"
     )
-
-
-def test_the_history_shows_pruned_trials_apart(candidate: Candidate) -> None:
-    trials = pl.DataFrame(
-        {
-            "trial": [1, 2, 3, 4],
-            "state": ["complete", "pruned", "complete", "complete"],
-            "value": [0.7, None, 0.6, 0.65],
-        }
-    )
-    red = "#c0392b"
-    assert red in colours_in(tuning_history_png(trials, 0.693, "search"))
-    assert red not in colours_in(tuning_history_png(trials.filter(pl.col("state") == "complete"), 0.693, "search"))
-    assert min(size_of(tuning_history_png(candidate.tuning.trials, 0.693, "search"))) > 300

@@ -12,7 +12,13 @@ from levibot_core.config import TrainingProfile
 from levibot_core.errors import BundleError, SnapshotError
 from levibot_core.models import retraining
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
-from levibot_core.models.candidate import CalibratedCandidate, Candidate, calibrate_candidate, train_candidate
+from levibot_core.models.candidate import (
+    CalibratedCandidate,
+    Candidate,
+    TrialStore,
+    calibrate_candidate,
+    train_candidate,
+)
 from levibot_core.models.rebuild import RebuildReport, Scope, rebuild
 from levibot_core.models.recipe import (
     Environment,
@@ -21,10 +27,11 @@ from levibot_core.models.recipe import (
     read_recipe,
     trials_digest,
 )
-from levibot_core.models.retraining import FamilyTraining, Retrained, train_lightgbm
+from levibot_core.models.retraining import FamilyTraining, Retrained, train_boosted
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.snapshots import SnapshotStore
+from levibot_core.stores.trial_ledger import TrialLedger
 from levibot_core.validation.split import SplitResult, chronological_split
 
 Rebuild = Callable[..., RebuildReport]
@@ -73,12 +80,31 @@ def test_the_whole_study_gives_the_same_trials(again: Rebuild) -> None:
     assert (report.identical, report.mismatches) == (True, ())
 
 
+def test_a_model_of_another_boosted_family_gives_the_same_too(
+    again: Rebuild, split: SplitResult, recipe: Recipe, tmp_path: Path
+) -> None:
+    trials = TrialStore(tmp_path / "trials", TrialLedger(tmp_path / "ledger"))
+    other = train_candidate(split, recipe.identity, "xgboost", recipe.profile, 1, trials)
+    changes = {
+        "family": "xgboost",
+        "parameters": other.tuning.best_parameters,
+        "rounds": other.tuning.best_rounds,
+        "study_name": other.tuning.study_name,
+        "validation_log_loss": other.tuning.best_value,
+        "trials_digest": trials_digest(other.tuning.trials),
+    }
+    bundle = calibrate_candidate(other, split).bundle
+    for scope in ("winner", "study"):
+        report = again(recipe.model_copy(update=changes), bundle, other.tuning.trials, scope=scope)
+        assert (report.identical, report.mismatches) == (True, ())
+        assert {"xgboost.json", "calibrator.json", "test forecasts"} == set(report.found)
+
+
 def test_another_model_is_told_apart_by_file_and_forecast(
     again: Rebuild, split: SplitResult, identity: BundleIdentity, profile: TrainingProfile, tmp_path: Path
 ) -> None:
-    other = train_candidate(
-        split, identity.model_copy(update={"seed": 12}), profile, 1, tmp_path / "other.journal", "other"
-    )
+    trials = TrialStore(tmp_path / "trials", TrialLedger(tmp_path / "ledger"))
+    other = train_candidate(split, identity.model_copy(update={"seed": 12}), "lightgbm", profile, 1, trials)
     report = again(bundle=calibrate_candidate(other, split).bundle)
     assert not report.identical
     named = {mismatch.partition(":")[0] for mismatch in report.mismatches}
@@ -116,7 +142,7 @@ def test_altered_trials_are_refused_and_durations_do_not_count(again: Rebuild, c
     assert trials_digest(series) == trials_digest(series.clone().with_columns(finished_at=pl.lit("tomorrow")))
     assert trials_digest(series) != trials_digest(last_bit)
     with pytest.raises(BundleError, match="altered after the training"):
-        again(trials=trials.with_columns(pl.col("value") - 0.01))
+        again(trials=trials.with_columns(pl.col("log_loss") - 0.01))
 
 
 def test_a_damaged_snapshot_is_never_trained_on(again: Rebuild, store: SnapshotStore, recipe: Recipe) -> None:
@@ -138,7 +164,7 @@ def test_a_family_with_a_tolerance_is_held_to_it(
 ) -> None:
     def nearly(train: pl.DataFrame, validation: pl.DataFrame, *given: Any) -> tuple[Retrained, ...]:
         identity, parameters, profile, seeds, threads = given
-        return train_lightgbm(train, validation, identity, parameters, profile, [seeds[0] + 1], threads)
+        return train_boosted("lightgbm", train, validation, identity, parameters, profile, [seeds[0] + 1], threads)
 
     monkeypatch.setitem(retraining.TRAININGS, "lightgbm", FamilyTraining(nearly, tolerance))  # type: ignore[arg-type]
 
@@ -162,7 +188,8 @@ def test_other_rows_give_another_model(
     make_rows: Callable[..., pl.DataFrame], recipe: Recipe, candidate: Candidate
 ) -> None:
     later = chronological_split(make_rows().filter(pl.col("ts") > pl.col("ts").min() + timedelta(minutes=5)))
-    (found,) = train_lightgbm(
-        later.train, later.validation, recipe.identity, recipe.parameters, recipe.profile, (recipe.identity.seed,), 1
+    identity, seeds = recipe.identity, (recipe.identity.seed,)
+    (found,) = train_boosted(
+        "lightgbm", later.train, later.validation, identity, recipe.parameters, recipe.profile, seeds, 1
     )
-    assert found.files["booster.txt"].decode() != candidate.booster_text
+    assert found.files["booster.txt"] != candidate.predictor_files["booster.txt"]

@@ -8,7 +8,7 @@ import pytest
 from levibot_core.errors import BundleError, DataQualityError
 from levibot_core.models import retraining
 from levibot_core.models.recipe import Recipe
-from levibot_core.models.retraining import FamilyTraining, Retrained, train_lightgbm
+from levibot_core.models.retraining import FamilyTraining, Retrained, train_boosted
 from levibot_core.models.spread import SpreadReport, cross_validated_spread
 from levibot_core.validation.purged import PurgedWalkForward
 
@@ -53,7 +53,7 @@ def test_no_row_is_fitted_that_reaches_into_what_stops_or_tests(
 
     def watching(train: pl.DataFrame, validation: pl.DataFrame, *given: Any) -> tuple[Retrained, ...]:
         seen.append((train, validation))
-        return train_lightgbm(train, validation, *given)
+        return train_boosted("lightgbm", train, validation, *given)
 
     monkeypatch.setitem(retraining.TRAININGS, "lightgbm", FamilyTraining(watching))  # type: ignore[arg-type]
     _spread(rows, folds, recipe, seeds=(1,))

@@ -46,7 +46,9 @@ def bundle(rows: pl.DataFrame) -> ModelBundle:
         lightgbm.Dataset(matrix, matrix[:, 0] + 0.3 * matrix[:, 1] > 0, feature_name=[*FEATURES, "symbol_code"]),
         num_boost_round=12,
     )
-    return ModelBundle.build(IDENTITY, LIGHTGBM, booster.model_to_string(), IdentityCalibrator())
+    return ModelBundle.build(
+        IDENTITY, LIGHTGBM, {"booster.txt": booster.model_to_string().encode()}, IdentityCalibrator()
+    )
 
 
 def test_what_decides_comes_first_and_shares_add_up(bundle: ModelBundle, rows: pl.DataFrame) -> None:

@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from levibot_core.errors import HomeNotWritableError, LakeCorruptionError, OnlineStoreError
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
+from levibot_core.stores.online_vector import encode
 
 
 def vector(symbol: str = "BTC/USDT", ts_ms: int = 1_000) -> FeatureVector:
@@ -83,6 +86,19 @@ def test_two_readings_are_equal_by_their_bits_and_to_what_was_put_by_their_numbe
     assert reading(-0.0) == replace(vector(), values={"a": 0.0, "b": 1.0})
     assert reading(0.0) != replace(vector(), values={"a": 0.0})
     assert reading(0.0).values != "something else"
+
+
+@given(values=st.dictionaries(st.text(min_size=1), st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_values_that_are_read_are_the_mapping_that_was_put_in_every_way_a_mapping_can_be_read(
+    values: dict[str, float],
+) -> None:
+    encoded = encode(replace(vector(), values=values), ttl_s=None)
+    read = encoded.names.unpack(encoded.packed, "BTC/USDT", "a test")
+
+    assert dict(read) == dict(read.items()) == values
+    assert list(read) == list(read.keys()) == list(values)
+    assert list(read.values()) == list(read.unpacked()) == list(values.values())
+    assert len(read) == len(read.values()) == len(read.items()) == len(values)
 
 
 def test_a_file_that_is_no_database_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def trained(split: SplitResult) -> TrainedModel:
         created_at=datetime(2025, 1, 5, tzinfo=UTC),
         seed=SETTINGS.seed,
     )
-    bundle = ModelBundle.build(identity, LIGHTGBM, model.booster.text, calibrator)
+    bundle = ModelBundle.build(identity, LIGHTGBM, {"booster.txt": model.booster.text.encode()}, calibrator)
     return TrainedModel(bundle, fit_base_rate(split.train["label"].to_numpy()))
 
 
@@ -103,7 +103,7 @@ def test_a_base_rate_and_a_calibrator_of_other_rows_are_caught(
     other = ModelBundle.build(
         BundleIdentity(**{name: getattr(trained.bundle.manifest, name) for name in BundleIdentity.model_fields}),
         LIGHTGBM,
-        PIPELINE.fit(SETTINGS, split, PIPELINE.scale(SETTINGS, split)).booster.text,
+        {"booster.txt": PIPELINE.fit(SETTINGS, split, PIPELINE.scale(SETTINGS, split)).booster.text.encode()},
         PlattCalibrator(0.7, 0.01),
     )
     report = check(market, split, TrainedModel(other, fit_base_rate(everything["label"].to_numpy())))

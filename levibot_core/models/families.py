@@ -1,0 +1,43 @@
+"""The kinds of model a bundle can hold. A new kind adds one entry here.
+
+A family is a name, the files its predictor is kept in and the function that reads them. Reading executes and unpickles
+nothing. How a boosted family is trained is in `levibot_core.models.boosters`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from levibot_core.models.predictors import (
+    BASE_RATE,
+    LIGHTGBM,
+    XGBOOST,
+    Predictor,
+    read_base_rate,
+    read_lightgbm,
+)
+from levibot_core.models.xgboost_json import read_xgboost
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A kind of model.
+
+    Attributes:
+        files: Names of the files it cannot do without.
+        read: Makes a predictor of the files (name to bytes; the needed ones are there) and the column names of the
+            design matrix. Raises `BundleError` where they do not make one.
+        libraries: Distributions that reading and predicting need, beside NumPy and pydantic.
+        optional: Names of further files it may have, such as the members of an ensemble.
+    """
+
+    files: tuple[str, ...]
+    read: Callable[[Mapping[str, bytes], Sequence[str]], Predictor]
+    libraries: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+FAMILIES: Mapping[str, Family] = {
+    BASE_RATE: Family(("base_rate.json",), read_base_rate),
+    LIGHTGBM: Family(("booster.txt",), read_lightgbm, ("lightgbm",)),
+    XGBOOST: Family(("xgboost.json",), read_xgboost, ("xgboost-cpu",)),
+}

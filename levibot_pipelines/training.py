@@ -1,0 +1,136 @@
+"""Train one boosted family on a snapshot, with everything it found in its MLflow run.
+
+The training itself is `levibot_core.models.candidate`'s work; the assets are in `levibot_pipelines.defs.training`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from levibot_core.models.base_rate import fit_base_rate
+from levibot_core.models.candidate import Candidate, train_candidate
+from levibot_core.models.metrics import log_losses
+from levibot_core.models.tuning import FIGURES, TuningResult
+from levibot_core.models.tuning_plots import tuning_plots
+from levibot_core.stores.snapshot_manifest import SnapshotManifest
+from levibot_core.validation.split import SplitResult, chronological_split
+from levibot_pipelines.provenance import code_version
+from levibot_pipelines.rebuilding import log_recipe
+from levibot_pipelines.references import CandidateReference
+from levibot_pipelines.registration import bundle_identity
+from levibot_pipelines.registry import ModelRegistry
+from levibot_pipelines.trial_runs import TrialRun
+from levibot_pipelines.workspace import Workspace
+
+_TRIAL_METRICS = {
+    "log_loss": "validation_log_loss",
+    "profit_weighted_log_loss": "validation_profit_weighted_log_loss",
+    "sharpe_per_day": "validation_sharpe_per_day",
+    "rounds": "rounds",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyTraining:
+    """One finished training: where it is, what came out, its train rows, and its plots by name."""
+
+    reference: CandidateReference
+    candidate: Candidate
+    train_rows: int
+    plots: Mapping[str, bytes]
+
+
+def train_family(
+    workspace: Workspace, family: str, snapshot_id: str, dagster_run_id: str, say: Callable[[str], None]
+) -> FamilyTraining:
+    """Tune and train a family in an MLflow run of its own, with one run per trial below it.
+
+    Raises:
+        LevibotError: the snapshot cannot be read or learnt from; nothing is registered, and the run is marked failed.
+    """
+    snapshot = workspace.snapshots.load(snapshot_id)
+    split = chronological_split(snapshot.rows)
+    registry, identity = workspace.registry, bundle_identity(workspace, snapshot.manifest)
+    registry.close_abandoned_runs()
+    tags = {"snapshot_id": snapshot_id, "dagster/run_id": dagster_run_id, "family": family}
+    with registry.closing(registry.start_run(f"{family} {snapshot_id}", tags, family)) as run_id:
+        registry.log_snapshot(run_id, snapshot.manifest)
+        candidate = train_candidate(
+            split,
+            identity,
+            family,
+            workspace.profile,
+            workspace.settings.threads,
+            workspace.trial_store,
+            on_trial=lambda *progress: say(_trial_line(*progress)),
+        )
+        folder = workspace.home.models / run_id
+        candidate.save(folder)
+        plots = tuning_plots(candidate.tuning, _base_rate_loss(split), family)
+        _log(registry, run_id, candidate, snapshot.manifest, plots)
+        log_recipe(workspace, run_id, candidate, snapshot.manifest)
+    reference = CandidateReference(run_id=run_id, snapshot_id=snapshot_id, family=family, folder=folder)
+    return FamilyTraining(reference, candidate, split.train.height, plots)
+
+
+def _log(
+    registry: ModelRegistry, run_id: str, trained: Candidate, snapshot: SnapshotManifest, plots: Mapping[str, bytes]
+) -> None:
+    tuning = trained.tuning
+    best = tuning.best_trial
+    registry.log(
+        run_id,
+        params={
+            **tuning.best_parameters,
+            "family": trained.family,
+            "rounds": tuning.best_rounds,
+            "profile": trained.profile.name,
+            "seed": trained.identity.seed,
+            "snapshot_id": snapshot.snapshot_id,
+            "feature_set": snapshot.feature_set,
+            "horizon_bars": snapshot.horizon_bars,
+        },
+        metrics={
+            "trials": tuning.trials.height,
+            "pruned": tuning.pruned,
+            **{shown: best[name] for name, shown in _TRIAL_METRICS.items()},
+        },
+        tags={"code_version": code_version(), "source_kind": snapshot.source.kind},
+        files={
+            **{f"plots/{name}.png": png for name, png in plots.items()},
+            "snapshot.json": snapshot.model_dump_json(indent=2),
+            "parameter_importances.json": json.dumps(tuning.importances, indent=2),
+        },
+    )
+    registry.log_trials(run_id, trial_runs(tuning))
+
+
+def trial_runs(tuning: TuningResult) -> list[TrialRun]:
+    """The trials of a search as MLflow shows them."""
+    runs = []
+    for trial in tuning.trials.iter_rows(named=True):
+        ended_ms = int(trial["finished_at"].timestamp() * 1000)
+        runs.append(
+            TrialRun(
+                name=f"trial {trial['trial']}",
+                started_ms=ended_ms - int(trial["seconds"] * 1000),
+                ended_ms=ended_ms,
+                params={name: str(value) for name, value in trial.items() if name not in FIGURES},
+                metrics={shown: float(trial[name]) for name, shown in _TRIAL_METRICS.items()},
+                tags={"state": trial["state"], "study": tuning.study_name, "trial": str(trial["number"])},
+            )
+        )
+    return runs
+
+
+def _trial_line(done: int, total: int, value: float | None, best: float) -> str:
+    found = "pruned" if value is None else f"log loss {value:.5f}"
+    return f"trial {done}/{total}: {found}, best {best:.5f}"
+
+
+def _base_rate_loss(split: SplitResult) -> float:
+    base_rate = fit_base_rate(split.train["label"].to_numpy())
+    labels = split.validation["label"].to_numpy()
+    return float(log_losses(np.full(labels.size, base_rate), labels).mean())
