@@ -4,6 +4,7 @@ Everything is plain numpy and checked against scikit-learn in the tests. Fitting
 `levibot_core.models.calibration_fitting`; what a score must be to be promoted, in `levibot_core.validation.gates`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +38,16 @@ class ReliabilityCurve:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Mean difference per row with its uncertainty; below 0 the first forecaster is better when losses are compared."""
+    """Mean difference per row with its uncertainty; below 0 the first forecaster is better when losses are compared.
+
+    The interval of 95 % has two sides; the mean is below `upper_99` with 99 %, one-sided confidence.
+    """
 
     mean: float
     standard_error: float
     lower_95: float
     upper_95: float
+    upper_99: float
 
 
 def classification_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -182,14 +187,20 @@ def mean_with_interval(values: np.ndarray, groups: np.ndarray, lag: int) -> Pair
     covariances = np.array([residuals[step:] @ residuals[:-step] for step in range(1, lag + 1)])
     variance = float(residuals @ residuals + 2.0 * (weights @ covariances))
     standard_error = float(np.sqrt(max(variance, 0.0)) / values.size)
-    margin = _critical_value((lag + 1) / times) * standard_error
-    return PairedDifference(mean, standard_error, mean - margin, mean + margin)
+    bandwidth_share = (lag + 1) / times
+    margin = _critical_value(_CRITICAL_975, bandwidth_share) * standard_error
+    above = _critical_value(_CRITICAL_99, bandwidth_share) * standard_error
+    return PairedDifference(mean, standard_error, mean - margin, mean + margin, mean + above)
 
 
-def _critical_value(bandwidth_share: float) -> float:
-    """Two-sided 95 % critical value for Bartlett weights (Kiefer and Vogelsang 2005, table 1)."""
+# One-sided quantiles for Bartlett weights by the share of the bandwidth (Kiefer and Vogelsang 2005, table 1).
+_CRITICAL_975 = (1.9600, 2.9694, 0.4160, -0.5324)
+_CRITICAL_99 = (2.3263, 4.1618, 0.5368, -0.9060)
+
+
+def _critical_value(coefficients: Sequence[float], bandwidth_share: float) -> float:
     b = min(bandwidth_share, 1.0)
-    return 1.9600 + 2.9694 * b + 0.4160 * b**2 - 0.5324 * b**3
+    return float(sum(coefficient * b**power for power, coefficient in enumerate(coefficients)))
 
 
 def _auc(p: np.ndarray, y: np.ndarray) -> float:

@@ -58,8 +58,8 @@ def policy_rows(rows: pl.DataFrame, train: pl.DataFrame) -> PolicyRows:
         rows: symbol, known_at, label_end and forward_return.
         train: symbol and forward_return. A symbol that is not among them is expected not to move.
     """
-    moves = dict(train.group_by("symbol").agg(pl.col("forward_return").abs().mean()).iter_rows())
     names = sorted(rows["symbol"].unique())
+    moves = [_mean_move(train.filter(pl.col("symbol") == name)["forward_return"]) for name in names]
     codes = {name: code for code, name in enumerate(names)}
     symbols = np.array([codes[name] for name in rows["symbol"]], dtype=np.int64)
     return PolicyRows(
@@ -67,7 +67,7 @@ def policy_rows(rows: pl.DataFrame, train: pl.DataFrame) -> PolicyRows:
         decided_ms=rows["known_at"].dt.epoch("ms").to_numpy(),
         settled_ms=rows["label_end"].dt.epoch("ms").to_numpy(),
         forward_returns=rows["forward_return"].cast(pl.Float64).to_numpy(),
-        expected_moves=np.array([float(moves.get(name) or 0.0) for name in names])[symbols],
+        expected_moves=np.array(moves)[symbols],
     )
 
 
@@ -109,6 +109,11 @@ def profit_weighted_log_loss(probabilities: np.ndarray, labels: np.ndarray, forw
     weights = np.abs(forward_returns)
     losses = log_losses(probabilities, labels)
     return float(np.average(losses, weights=weights)) if weights.sum() > 0.0 else float(losses.mean())
+
+
+def _mean_move(returns: pl.Series) -> float:
+    # Not a mean of Polars, whose threads add in any order: the last bit is part of a study's identity.
+    return float(np.abs(returns.cast(pl.Float64).to_numpy()).mean()) if returns.len() else 0.0
 
 
 def _one_at_a_time(places: np.ndarray, rows: PolicyRows) -> np.ndarray:

@@ -29,9 +29,10 @@ from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.calibration_fitting import fit_calibrator_of
 from levibot_core.models.design import LabelledMatrix, design_matrix, label_vector
 from levibot_core.models.lightgbm_model import LightGBMTrainer
-from levibot_core.models.metrics import expected_calibration_error, paired_log_loss_difference
+from levibot_core.models.metrics import expected_calibration_error
 from levibot_core.models.predictors import matrix_columns, read_booster
 from levibot_core.schemas import FUNDING_RATES
+from levibot_core.validation.comparison import compare_with_constants
 from levibot_core.validation.gates import GateFacts, LossComparison, evaluate_gates
 from levibot_core.validation.split import SplitPlan, SplitResult, chronological_split
 
@@ -129,15 +130,7 @@ def run_control(control: Control) -> ControlOutcome:
     labels = label_vector(split.test, "test")
     times = split.test["ts"].dt.epoch("ms").to_numpy()
     base_rate = fit_base_rate(label_vector(split.train, "train"))
-    difference = paired_log_loss_difference(
-        probabilities, np.full(labels.size, base_rate), labels, control.horizon_bars, times
-    )
-    against = LossComparison(
-        reference=f"the base rate {base_rate:.4f}",
-        mean=difference.mean,
-        lower_95=difference.lower_95,
-        upper_95=difference.upper_95,
-    )
+    against = compare_with_constants(probabilities, labels, times, control.horizon_bars, base_rate)
     facts = GateFacts(
         leak_check_passed=True,
         calibration_error=expected_calibration_error(probabilities, labels),

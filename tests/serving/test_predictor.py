@@ -236,7 +236,7 @@ def test_venn_abers_gives_two_probabilities_around_the_served_one(
     bundle_identity: BundleIdentity, booster_text: str, vector: Vector
 ) -> None:
     calibrator = VennAbersCalibrator((0.5,), (0.3, 0.6), (0.4, 0.7))
-    bundle = ModelBundle.build(bundle_identity, LIGHTGBM, booster_text, calibrator)
+    bundle = ModelBundle.build(bundle_identity, LIGHTGBM, {"booster.txt": booster_text.encode()}, calibrator)
     prediction = predict(served_model(bundle), "BTC/USDT", vector_aged(vector, 1), NOW_MS, GRACE_S)
     assert (prediction.prob_lower, prediction.prob_upper) == (0.6, 0.7)
     assert prediction.prob_up == pytest.approx(0.7 / 1.1)
