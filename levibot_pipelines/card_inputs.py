@@ -1,84 +1,196 @@
-"""Collect what a model card shows: from the snapshot, the stage results and two measurements made here and now.
+"""Collect what a model card shows: from the registered version, its recipe and snapshot, and three measurements.
 
-Laying the card out is `levibot_core.models.card`'s work.
+The same collector makes a card and verifies one. Laying a card out is `levibot_core.models.card`'s work.
 """
 
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import polars as pl
+
+from levibot_core.features.registry import load_registry
+from levibot_core.market.timeframe import Timeframe
+from levibot_core.models.block_bootstrap import BlockBootstrap
 from levibot_core.models.bundle import ModelBundle
-from levibot_core.models.candidate import BUNDLE, Candidate, load_report
-from levibot_core.models.card import (
+from levibot_core.models.candidate import CalibratedCandidate, calibrate_candidate
+from levibot_core.models.card_sections import (
     CardInputs,
+    Interval,
     LatencySummary,
     Provenance,
-    library_versions,
     part_summaries,
+    reproduction,
+    shap_summary,
     tuning_summary,
 )
 from levibot_core.models.latency import TIMED_CALLS, WARM_UP_CALLS, measure_latency
+from levibot_core.models.metric_intervals import metric_intervals
+from levibot_core.models.rebuild import RebuildReport, candidate_of
+from levibot_core.models.recipe import Recipe
+from levibot_core.models.retraining import Retrained
+from levibot_core.models.shap_values import ShapSample, shap_sample
+from levibot_core.models.spread import SpreadReport, cross_validated_spread
 from levibot_core.stores.snapshots import Snapshot
 from levibot_core.stores.training_rows import read_inputs
 from levibot_core.validation.attack.trained import TrainedModel
+from levibot_core.validation.comparison import compare_with_base_rate
 from levibot_core.validation.leak_report import LeakReport
 from levibot_core.validation.leakage import check_leakage
+from levibot_core.validation.purged import PurgedWalkForward
 from levibot_core.validation.split import SplitResult, chronological_split
-from levibot_pipelines.provenance import code_version
-from levibot_pipelines.references import ModelReference
+from levibot_pipelines.rebuilding import logged_recipe, rebuild_log
+from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
+SPREAD_SEEDS = 5
+# On two cores, each fold of 168 days and 245 features takes about five seconds: a person waits for a fast profile.
+_SPREAD_FOLDS = {"fast": 2}
+_USUAL_SPREAD_FOLDS = 5
 
-def collect_card_inputs(workspace: Workspace, model: ModelReference) -> CardInputs:
-    """Everything on the card of a registered candidate; attacks the training and times predictions on the way."""
-    snapshot = workspace.snapshots.load(model.snapshot_id)
-    manifest = snapshot.manifest
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A registered version and everything its card is computed from, each read and checked."""
+
+    registered: RegisteredVersion
+    bundle: ModelBundle
+    recipe: Recipe
+    trials: pl.DataFrame
+    snapshot: Snapshot
+    split: SplitResult
+    calibrated: CalibratedCandidate
+    shap: ShapSample
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is expensive, or of the moment."""
+
+    leakage: LeakReport
+    latency: LatencySummary
+    spread: SpreadReport | None
+
+
+def load_subject(workspace: Workspace, version: int) -> Subject:
+    """Read a registered version, its recipe and its snapshot, and calibrate and score the model again.
+
+    Raises:
+        RegistryError: there is no such version, or it has no recipe.
+        SnapshotError: its snapshot is gone, or not what it was.
+        BundleError: its bundle or its recipe is not whole.
+    """
+    registered = workspace.registry.version(version)
+    recipe, trials = logged_recipe(workspace, registered)
+    bundle = workspace.registry.load_bundle(version)
+    snapshot = workspace.snapshots.load(recipe.snapshot.snapshot_id)
     split = chronological_split(snapshot.rows)
-    bundle = ModelBundle.load(model.folder / BUNDLE)
-    trained = Candidate.load(model.folder)
-    report = load_report(model.folder)
+    trained = Retrained(bundle.files, recipe.rounds, recipe.validation_log_loss)
+    calibrated = calibrate_candidate(candidate_of(recipe, trials, trained), split)
+    return Subject(registered, bundle, recipe, trials, snapshot, split, calibrated, shap_sample(bundle, split.test))
+
+
+def measure(workspace: Workspace, subject: Subject) -> Measured:
+    """Attack the training, time predictions, and train on other folds and seeds."""
+    return Measured(measure_leakage(workspace, subject), measure_one_row(subject), measure_spread(workspace, subject))
+
+
+def card_inputs(subject: Subject, measured: Measured, rebuilt: RebuildReport | None) -> CardInputs:
+    """Everything on the card of a version, before it is judged."""
+    manifest, recipe, report = subject.snapshot.manifest, subject.recipe, subject.calibrated.report
     return CardInputs(
-        manifest=bundle.manifest,
-        version=model.version,
-        parts=part_summaries(split),
+        manifest=subject.bundle.manifest,
+        version=subject.registered.version,
+        parts=part_summaries(subject.split),
         report=report,
-        leakage=_attack(workspace, snapshot, split, TrainedModel(bundle, report.base_rate)),
-        latency=_latency(bundle, snapshot),
-        tuning=tuning_summary(trained.tuning, trained.profile.name),
+        against_base_rate=compare_with_base_rate(subject.bundle, report.base_rate, subject.split.test),
+        intervals=_test_intervals(subject),
+        shap=shap_summary(subject.shap),
+        leakage=measured.leakage,
+        latency=measured.latency,
+        tuning=tuning_summary(recipe, subject.trials),
+        spread=measured.spread,
         provenance=Provenance(
             source_key=manifest.source.key,
             venue=manifest.source.venue,
             source_description=manifest.source.description,
             snapshot_checksum=manifest.checksum,
             features_sha256=manifest.features_sha256,
-            code_version=code_version(),
-            libraries=library_versions(),
+            code_version=recipe.environment.code_version,
+            libraries=recipe.environment.libraries,
         ),
+        reproduction=reproduction(recipe, rebuilt),
     )
 
 
-def _attack(workspace: Workspace, snapshot: Snapshot, split: SplitResult, trained: TrainedModel) -> LeakReport:
-    manifest = snapshot.manifest
-    as_of_ms = int(manifest.as_of.timestamp() * 1000)
+def _test_intervals(subject: Subject) -> dict[str, Interval]:
+    """Scores of the test rows with their intervals; the recipe's seed draws the same blocks every time."""
+    test, manifest = subject.split.test, subject.snapshot.manifest
+    times_ms = test["known_at"].dt.epoch("ms").to_numpy()
+    horizon_ms = manifest.horizon_bars * Timeframe.parse(manifest.timeframe).milliseconds
+    bootstrap = BlockBootstrap(times_ms, horizon_ms, subject.recipe.identity.seed)
+    found = metric_intervals(subject.calibrated.test_probabilities, test["label"].to_numpy(), bootstrap)
+    return {name: Interval(**asdict(interval)) for name, interval in found.items()}
+
+
+def last_rebuild(workspace: Workspace, version: int) -> RebuildReport | None:
+    """The newest logged rebuild of a version; None when none was tried."""
+    path = rebuild_log(workspace)
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    records = (json.loads(line) for line in reversed(lines))
+    ours = (
+        record for record in records if (record["model"], record["version"]) == (workspace.settings.model_name, version)
+    )
+    found = next(ours, None)
+    return None if found is None else RebuildReport.model_validate(found)
+
+
+def measure_leakage(workspace: Workspace, subject: Subject) -> LeakReport:
+    """The leak attack on a version's features, split and training."""
+    manifest = subject.snapshot.manifest
     inputs = read_inputs(
         workspace.lake,
         source_key=manifest.source.key,
         market=manifest.market,
         timeframe=manifest.timeframe,
         symbols=manifest.symbols,
-        as_of_ms=as_of_ms,
+        as_of_ms=int(manifest.as_of.timestamp() * 1000),
     )
     return check_leakage(
         inputs.candles,
         inputs.funding,
-        workspace.feature_set,
-        workspace.timeframe,
+        load_registry(manifest.feature_set),
+        Timeframe.parse(manifest.timeframe),
         manifest.horizon_bars,
-        split,
-        workspace.settings.seed,
-        trained=trained,
+        subject.split,
+        subject.recipe.identity.seed,
+        trained=TrainedModel(subject.bundle, subject.calibrated.report.base_rate),
         fear_greed=inputs.fear_greed,
     )
 
 
-def _latency(bundle: ModelBundle, snapshot: Snapshot) -> LatencySummary:
-    row = snapshot.rows.row(-1, named=True)
+def measure_one_row(subject: Subject) -> LatencySummary:
+    """How long one prediction takes here and now."""
+    bundle, row = subject.bundle, subject.snapshot.rows.row(-1, named=True)
     symbol, values = row["symbol"], {name: row[name] for name in bundle.manifest.features}
     percentiles = measure_latency(lambda: bundle.predict(bundle.matrix_row(symbol, values)))
     return LatencySummary(warm_up=WARM_UP_CALLS, timed=TIMED_CALLS, **percentiles)
+
+
+def measure_spread(workspace: Workspace, subject: Subject) -> SpreadReport:
+    """The winning parameters on purged walk-forward folds, with several seeds each."""
+    rows, recipe = subject.snapshot.rows, subject.recipe
+    known, ends = (rows[name].dt.epoch("ms").to_numpy().astype(np.int64) for name in ("known_at", "label_end"))
+    count = _SPREAD_FOLDS.get(recipe.profile.name, _USUAL_SPREAD_FOLDS)
+    folds = PurgedWalkForward(n_folds=count, window="expanding").split(known, ends)
+    seeds = range(recipe.identity.seed, recipe.identity.seed + SPREAD_SEEDS)
+    return cross_validated_spread(
+        rows,
+        list(folds),
+        list(seeds),
+        recipe.family,
+        recipe.identity,
+        recipe.parameters,
+        recipe.profile,
+        workspace.settings.threads,
+    )

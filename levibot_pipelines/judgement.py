@@ -4,44 +4,95 @@ The verdicts themselves are `levibot_core.validation.gates`' work.
 """
 
 import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
+import polars as pl
+
+from levibot_core.backtest.candidate import backtest_model
+from levibot_core.backtest.metrics import backtest_metrics
 from levibot_core.errors import SnapshotError
-from levibot_core.models.base_rate import fit_base_rate
-from levibot_core.models.bundle import ModelBundle
-from levibot_core.validation.comparison import compare_with_base_rate, compare_with_model
-from levibot_core.validation.gates import GateFacts
-from levibot_core.validation.split import chronological_split
-from levibot_pipelines.provenance import code_version
-from levibot_pipelines.references import CardReference, ModelReference
-from levibot_pipelines.registry import CHAMPION
+from levibot_core.models.card_sections import Judgement
+from levibot_core.models.trial_returns import daily_returns, policy_rows
+from levibot_core.validation.comparison import compare_with_base_rate, compare_with_model, predict_rows
+from levibot_core.validation.gates import (
+    GateFacts,
+    LossComparison,
+    TradingFacts,
+    evaluate_gates,
+    evaluate_trading_gates,
+)
+from levibot_core.validation.trading_evidence import measure_trading
+from levibot_pipelines.card_inputs import Subject
+from levibot_pipelines.rebuilding import REBUILD_TAG
+from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
 
-def collect_gate_facts(workspace: Workspace, model: ModelReference, card: CardReference) -> GateFacts:
-    """Everything the gates need to know about a candidate, measured against the champion of this moment."""
-    snapshot = workspace.snapshots.load(model.snapshot_id)
-    split = chronological_split(snapshot.rows)
-    candidate = ModelBundle.load(model.folder / "bundle")
-    champion = workspace.registry.by_alias(CHAMPION)
-    written = json.loads(card.json_file.read_text("utf-8"))
-    return GateFacts(
-        leak_check_passed=written["leakage"]["passed"],
-        leak_check_failures=tuple(check["detail"] for check in written["leakage"]["checks"] if not check["passed"]),
-        calibration_error=written["metrics"]["test"]["ece"],
-        latency_p95_ms=written["latency"]["p95_ms"],
-        against_champion=compare_with_model(
-            candidate,
-            workspace.registry.load_bundle(champion.version),
-            split.test,
-            f"the champion, version {champion.version}",
-        )
-        if champion
-        else None,
-        against_base_rate=compare_with_base_rate(candidate, fit_base_rate(split.train["label"].to_numpy()), split.test),
-        snapshot_verified=_verified(workspace, model.snapshot_id),
-        code_version=code_version(),
-        source_kind=snapshot.manifest.source.kind,
+def judge(
+    workspace: Workspace, subject: Subject, card: Mapping[str, Any], champion: RegisteredVersion | None
+) -> Judgement:
+    """Put everything before the gates: what is on the card, and the comparison with a champion.
+
+    Args:
+        workspace: The home.
+        subject: The version that wants to be promoted.
+        card: Its card, not yet judged.
+        champion: The version it has to beat; None when there is none.
+    """
+    against_champion = _against(workspace, subject, champion)
+    rebuilt = json.loads(subject.registered.tags.get(REBUILD_TAG, "{}"))
+    facts = GateFacts(
+        leak_check_passed=card["leakage"]["passed"],
+        leak_check_failures=tuple(check["detail"] for check in card["leakage"]["checks"] if not check["passed"]),
+        calibration_error=card["metrics"]["test"]["ece"],
+        latency_p95_ms=card["latency"]["p95_ms"],
+        against_champion=against_champion,
+        against_base_rate=compare_with_base_rate(
+            subject.bundle, subject.calibrated.report.base_rate, subject.split.test
+        ),
+        snapshot_verified=_verified(workspace, subject.snapshot.manifest.snapshot_id),
+        code_version=card["provenance"]["code_version"],
+        source_kind=subject.snapshot.manifest.source.kind,
         champion_source_kind=champion.tags.get("source_kind") if champion else None,
+        rebuild_passed=rebuilt.get("identical"),
+        rebuild_detail="; ".join(rebuilt.get("mismatches", ())),
+        trading=_trading(workspace, subject),
+    )
+    result = backtest_model(subject.bundle, subject.snapshot, subject.split.test)
+    return Judgement(
+        at=datetime.now(UTC),
+        gates=evaluate_gates(facts),
+        champion_version=champion.version if champion else None,
+        against_champion=against_champion,
+        sharpe=backtest_metrics(result).strategy.sharpe,
+        trading=facts.trading,
+        trading_gates=evaluate_trading_gates(facts),
+    )
+
+
+def _against(workspace: Workspace, subject: Subject, champion: RegisteredVersion | None) -> LossComparison | None:
+    if champion is None:
+        return None
+    return compare_with_model(
+        subject.bundle,
+        workspace.registry.load_bundle(champion.version),
+        subject.split.test,
+        f"the champion, version {champion.version}",
+    )
+
+
+def _trading(workspace: Workspace, subject: Subject) -> TradingFacts:
+    """What the policy earned on the test rows, beside every trial ever run and those it was chosen among."""
+    bundle, split = subject.bundle, subject.split
+    _, lifetime = workspace.trial_store.ledger.returns_matrix(bundle.manifest.model_name)
+    candidates = subject.trials.filter(pl.col("state") == "complete")
+    return measure_trading(
+        daily_returns(predict_rows(bundle, split.test), policy_rows(split.test, split.train)),
+        lifetime.T,
+        np.array(candidates["returns"].to_list(), dtype=np.float64),
     )
 
 

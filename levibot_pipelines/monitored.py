@@ -99,13 +99,18 @@ def _newest_ms(workspace: Workspace, symbol: str) -> int:
         return 0
 
 
+def importance_history(workspace: Workspace) -> ImportanceHistory:
+    """The importance of every version so far."""
+    return ImportanceHistory(monitoring_folder(workspace) / "shap_importance.parquet")
+
+
 def measured_importance(workspace: Workspace, rows: int) -> tuple[pl.DataFrame, dict[int, str]]:
     """The importance of every registered version of boosted trees; those that have none yet are measured.
 
     Returns:
         The history as `ImportanceHistory.read` gives it, and why a version could not be measured.
     """
-    history = ImportanceHistory(monitoring_folder(workspace) / "shap_importance.parquet")
+    history = importance_history(workspace)
     known = set(history.read()["version"].unique())
     missing = [
         found

@@ -5,7 +5,23 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from levibot_core.models.recipe import Environment, library_versions
+from levibot_core.stores.files import sha256_of
+
 _PACKAGES = ("levibot_core", "levibot_pipelines")
+
+
+@cache
+def current_environment() -> Environment:
+    """What runs now: the code, whether it was changed since its commit, the pins and the installed versions."""
+    root = Path(__file__).resolve().parents[1]
+    constraints = root / "constraints.txt"
+    return Environment(
+        code_version=code_version(),
+        uncommitted_changes=uncommitted_changes(root),
+        constraints_sha256=sha256_of(constraints) if constraints.is_file() else None,
+        libraries=library_versions(),
+    )
 
 
 @cache
@@ -29,9 +45,19 @@ def code_version() -> str:
 
 def git_commit(root: Path) -> str | None:
     """The commit checked out at `root`, or None where there is no git or no repository."""
+    return _git(root, "rev-parse", "HEAD") or None
+
+
+def uncommitted_changes(root: Path) -> bool | None:
+    """Whether tracked files at `root` differ from the commit, or None where there is no git or no repository."""
+    answer = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return None if answer is None else bool(answer)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
     try:
         answer = subprocess.run(  # noqa: S603 - no text from outside
-            ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607 - git is found on PATH like any tool
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - git is found on PATH like any tool
             capture_output=True,
             text=True,
             check=False,
@@ -39,4 +65,4 @@ def git_commit(root: Path) -> str | None:
         )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
+    return answer.stdout.strip() if answer.returncode == 0 else None

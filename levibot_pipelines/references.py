@@ -35,6 +35,13 @@ class ModelReference(Reference):
     folder: Path
 
 
+class RebuildReference(Reference):
+    """Whether a candidate came out the same when it was trained again."""
+
+    version: int
+    identical: bool
+
+
 class BacktestReference(Reference):
     """A backtest's files and what it says against trading the model."""
 
@@ -50,6 +57,7 @@ class CardReference(Reference):
     version: int
     json_file: Path
     markdown: Path
+    html: Path
 
 
 class ChallengerReference(Reference):

@@ -19,7 +19,7 @@ import polars as pl
 
 from levibot_core.errors import RegistryError
 from levibot_core.models.bundle import BundleManifest, ModelBundle
-from levibot_core.stores.paths import not_writable
+from levibot_core.stores.files import append_json_line
 from levibot_pipelines.packaging import copy_model_code, example_frame, model_requirements, model_signature
 from levibot_pipelines.runs import Runs
 
@@ -67,6 +67,11 @@ class RegisteredVersion:
     def gates(self) -> Sequence[Mapping[str, Any]]:
         """Verdicts of the promotion gates; empty when it was never judged."""
         return list(json.loads(self.tags.get("gates", "[]")))
+
+    @property
+    def trading_gates(self) -> Sequence[Mapping[str, Any]]:
+        """Verdicts of the trading gates; empty when it was never judged."""
+        return list(json.loads(self.tags.get("trading_gates", "[]")))
 
 
 class ModelRegistry(Runs):
@@ -142,6 +147,10 @@ class ModelRegistry(Runs):
             self.client.update_registered_model(self.model_name, description)
             for name, value in about.items():
                 self.client.set_registered_model_tag(self.model_name, name, value)
+
+    def describe(self, version: int, description: str) -> None:
+        """Replace the description that people see beside a version; Markdown."""
+        self.client.update_model_version(self.model_name, str(version), description)
 
     def annotate(self, version: int, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version."""
@@ -229,15 +238,7 @@ class ModelRegistry(Runs):
             "to": to_version,
             "reason": reason,
         }
-        path = self.home.logs / "promotions.jsonl"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                os.fsync(log.fileno())
-        except OSError as error:
-            raise not_writable(path, error) from error
+        append_json_line(self.home.logs / "promotions.jsonl", record)
 
     def _aliases(self) -> dict[int, tuple[str, ...]]:
         from mlflow.exceptions import MlflowException

@@ -125,6 +125,15 @@ class Runs:
                 parent = Path(path).parent.as_posix()
                 self.client.log_artifact(run_id, str(local), None if parent == "." else parent)
 
+    def logged_files(self, run_id: str, folder: str) -> dict[str, bytes]:
+        """The files that lie directly in a folder of a run's artifacts, by name; empty where there is none."""
+        with TemporaryDirectory(dir=self.home.root) as temporary:
+            paths = [item.path for item in self.client.list_artifacts(run_id, folder) if not item.is_dir]
+            return {
+                Path(path).name: Path(self.client.download_artifacts(run_id, path, temporary)).read_bytes()
+                for path in paths
+            }
+
     def log_snapshot(self, run_id: str, snapshot: SnapshotManifest) -> None:
         """Log a training snapshot as the data set that a run was trained on."""
         from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -17,6 +17,7 @@ from levibot_core.models.tuning_plots import tuning_plots
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.validation.split import SplitResult, chronological_split
 from levibot_pipelines.provenance import code_version
+from levibot_pipelines.rebuilding import log_recipe
 from levibot_pipelines.references import CandidateReference
 from levibot_pipelines.registration import bundle_identity
 from levibot_pipelines.registry import ModelRegistry
@@ -69,6 +70,7 @@ def train_family(
         candidate.save(folder)
         plots = tuning_plots(candidate.tuning, _base_rate_loss(split), family)
         _log(registry, run_id, candidate, snapshot.manifest, plots)
+        log_recipe(workspace, run_id, candidate, snapshot.manifest)
     reference = CandidateReference(run_id=run_id, snapshot_id=snapshot_id, family=family, folder=folder)
     return FamilyTraining(reference, candidate, split.train.height, plots)
 

@@ -5,6 +5,7 @@ What happens in a home lives elsewhere; this module only says which stores, data
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from levibot_core.config import Settings, TrainingProfile, load_profile
 from levibot_core.errors import MarketDataUnavailableError
@@ -12,7 +13,6 @@ from levibot_core.features.refresh import FeatureTables
 from levibot_core.features.registry import FeatureSet, load_registry
 from levibot_core.market.sources import MarketSource, SourceIdentity, open_source
 from levibot_core.market.timeframe import Timeframe
-from levibot_core.models.candidate import TrialStore
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.online import OnlineStore, open_online_store
 from levibot_core.stores.paths import (
@@ -26,6 +26,9 @@ from levibot_core.stores.paths import (
 from levibot_core.stores.snapshots import SnapshotStore
 from levibot_core.stores.trial_ledger import TrialLedger
 from levibot_pipelines.registry import ModelRegistry
+
+if TYPE_CHECKING:
+    from levibot_core.models.candidate import TrialStore
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ class Workspace:
         return SnapshotStore(self.home.snapshots)
 
     @property
-    def trial_store(self) -> TrialStore:
+    def trial_store(self) -> "TrialStore":
         """Studies, in the database of `LEVIBOT_STUDY_URL` or else in files of the home, and the lifetime ledger."""
+        from levibot_core.models.candidate import TrialStore  # Seconds of libraries that most commands do not need.
+
         return TrialStore(self.settings.study_address or self.home.trials, TrialLedger(self.home.trial_ledger))
 
     @cached_property

@@ -112,6 +112,62 @@ class Prediction(BaseModel):
     note: str | None = Field(description="What else a reader should know, such as a registry that does not answer")
 
 
+class FeatureContribution(BaseModel):
+    """One value the forecast was made from, and what it adds."""
+
+    feature: str
+    value: float = Field(description="As the model saw it; symbol_code is the symbol's place in the model's list")
+    contribution: float = Field(description="What it adds to the log-odds of a rise (SHAP value)")
+
+
+class Explanation(BaseModel):
+    """Why one forecast is what it is: base_value + contributions + others = log_odds, before calibration."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "ok": True,
+                    "symbol": "BTC/USDT",
+                    "timeframe": "5m",
+                    "horizon": 60,
+                    "timestamp": "2026-01-02T03:05:01.250Z",
+                    "as_of": "2026-01-02T03:05:00Z",
+                    "model": "levibot-5m-h12",
+                    "family": "lightgbm",
+                    "model_version": 7,
+                    "prob_up": 0.571,
+                    "prob_raw": 0.584,
+                    "log_odds": 0.339,
+                    "base_value": 0.021,
+                    "contributions": [
+                        {"feature": "return_12", "value": -0.0041, "contribution": 0.212},
+                        {"feature": "rsi_14", "value": 31.2, "contribution": 0.077},
+                    ],
+                    "others": 0.029,
+                }
+            ]
+        },
+    )
+
+    ok: bool = Field(True, description="Always true; a failure is an error response")
+    symbol: str = Field(description="Trading pair in the spelling BTC/USDT")
+    timeframe: str = Field(description="Length of one bar")
+    horizon: int = Field(description="How far ahead the forecast looks, minutes")
+    timestamp: datetime = Field(description="When this answer was computed, UTC")
+    as_of: datetime = Field(description="Decision time: the instant from which the features were known, UTC")
+    model: str = Field(description="Registered model")
+    family: str = Field(description="Kind of model that answered")
+    model_version: int = Field(description="Version of the registered model")
+    prob_up: float = Field(ge=0, le=1, description="Calibrated probability, as /ai/predict gives it")
+    prob_raw: float = Field(ge=0, le=1, description="The model's score before calibration")
+    log_odds: float = Field(description="log(prob_raw / (1 - prob_raw))")
+    base_value: float = Field(description="Log-odds the model starts from, the same for every row")
+    contributions: tuple[FeatureContribution, ...] = Field(description="The strongest, largest absolute value first")
+    others: float = Field(description="Sum of the contributions that are not listed")
+
+
 class RegistryState(BaseModel):
     """Whether the registry is being followed."""
 

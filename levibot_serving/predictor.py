@@ -127,12 +127,21 @@ def utc(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
 
 
-def _whole(manifest: BundleManifest, symbol: str, vector: FeatureVector) -> FeatureVector:
+def expect_features(manifest: BundleManifest, symbol: str, vector: FeatureVector) -> None:
+    """Refuse a vector of another feature set: equal names need not mean equal values.
+
+    Raises:
+        MissingFeatureError: the message names both sets.
+    """
     if vector.feature_set != manifest.feature_set:
         raise MissingFeatureError(
             f"Expected features of the set {manifest.feature_set!r} for {symbol}, was {vector.feature_set!r}. "
             "Materialise the set that the model was trained on."
         )
+
+
+def _whole(manifest: BundleManifest, symbol: str, vector: FeatureVector) -> FeatureVector:
+    expect_features(manifest, symbol, vector)
     if not (math.isfinite(vector.close) and vector.close > 0):
         raise MissingFeatureError(f"Expected a positive close of {symbol}, was {vector.close}.")
     return vector

@@ -121,6 +121,11 @@ class ModelBundle:
         return self.build(self.manifest, self.manifest.family, own, self._calibrator, parts)
 
     @property
+    def files(self) -> Mapping[str, bytes]:
+        """Content of every file but the manifest, by name."""
+        return dict(self._files)
+
+    @property
     def calibrator(self) -> Calibrator:
         """What makes probabilities of scores."""
         return self._calibrator

@@ -1,98 +1,28 @@
-"""The model card: everything a person has to know before trusting a model, as JSON that fits a schema and as Markdown.
+"""The model card: everything a person has to know before trusting a model, as JSON that fits a schema.
 
-The card repeats what was measured elsewhere and measures nothing itself. Its JSON schema is `model_card.schema.json`,
-its Markdown is laid out in `model_card.md.j2`, both beside this module.
+The card repeats what was measured elsewhere and measures nothing itself. Its JSON schema, `model_card.schema.json`
+beside this module, describes this format and the one before it; the pages made from it are in `.card_pages`, computing
+its figures again is `.card_verification`'s work.
 """
 
 import json
-import platform
 from functools import cache
-from importlib.metadata import version
 from importlib.resources import files
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from jsonschema import Draft202012Validator
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from levibot_core.errors import SchemaError
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.bundle import BundleManifest
-from levibot_core.models.candidate import CalibrationReport
-from levibot_core.models.metrics import LONG_THRESHOLD, SHORT_THRESHOLD
-from levibot_core.models.tuning import TuningResult
-from levibot_core.validation.leak_report import LeakReport
-from levibot_core.validation.split import SplitResult
+from levibot_core.models.card_sections import CardInputs, Judgement
 
-CARD_FORMAT: Final = "levibot-model-card/1"
+CARD_FORMAT: Final = "levibot-model-card/2"
 TOP_FEATURES = 20
-_LIBRARIES = ("lightgbm", "numpy", "optuna", "polars", "scikit-learn", "scipy")
-
-
-class _Inputs(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PartSummary(_Inputs):
-    """One part of the split: decision times of its first and last row, rows, and rows purged at its end."""
-
-    start: AwareDatetime
-    end: AwareDatetime
-    rows: int
-    purged: int
-
-
-class TuningSummary(_Inputs):
-    """What the search did and found."""
-
-    profile: str
-    study_name: str
-    trials: int = Field(description="Finished: completed or pruned")
-    pruned: int
-    resumed: int = Field(description="Finished by an earlier run that was interrupted")
-    best_parameters: dict[str, int | float]
-    best_rounds: int
-    best_validation_log_loss: float = Field(description="Before calibration, nats")
-
-
-class LatencySummary(_Inputs):
-    """Duration of single-row predictions, from feature values to probability, in milliseconds."""
-
-    warm_up: int
-    timed: int
-    p50_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
-
-
-class Provenance(_Inputs):
-    """Where data and code came from, beside what the bundle's manifest already says."""
-
-    source_key: str
-    venue: str
-    source_description: str
-    snapshot_checksum: str
-    features_sha256: str
-    code_version: str = Field(description="Git commit and hash of the sources")
-    libraries: dict[str, str] = Field(description="Name to version")
-
-
-class CardInputs(_Inputs):
-    """All that goes on a card."""
-
-    manifest: BundleManifest
-    version: int | None = Field(None, description="Of the registered model; None before it is registered")
-    parts: dict[str, PartSummary]
-    report: CalibrationReport
-    leakage: LeakReport
-    latency: LatencySummary
-    tuning: TuningSummary
-    provenance: Provenance
 
 
 def build_card(inputs: CardInputs) -> dict[str, Any]:
-    """The card as JSON-ready content that fits `model_card.schema.json`.
+    """The card as JSON-ready content that fits `model_card.schema.json`; `judged_card` adds what the gates say.
 
     Raises:
         SchemaError: it does not fit; the message names the first places.
@@ -113,12 +43,19 @@ def build_card(inputs: CardInputs) -> dict[str, Any]:
         },
         "intended_use": _intended_use(manifest),
         "limits": _limits(manifest),
+        "misuse": _misuse(manifest),
         "split": {name: part.model_dump(mode="json") for name, part in inputs.parts.items()},
         "metrics": report["metrics"],
+        "intervals": {name: interval.model_dump() for name, interval in inputs.intervals.items()},
         "base_rate": {"probability": report["base_rate"], "log_loss": report["base_rate_log_loss"]},
+        "against_base_rate": inputs.against_base_rate.model_dump(),
         "calibration": {"method": report["method"], "validation_log_loss": report["validation_loss"]},
         "reliability": report["reliability"],
         "importance": report["importance"][:TOP_FEATURES],
+        "shap": {
+            "rows": inputs.shap.rows,
+            "columns": [column.model_dump() for column in inputs.shap.columns[:TOP_FEATURES]],
+        },
         "leakage": {
             "passed": inputs.leakage.passed,
             "checks": [
@@ -127,6 +64,9 @@ def build_card(inputs: CardInputs) -> dict[str, Any]:
         },
         "latency": inputs.latency.model_dump(),
         "tuning": inputs.tuning.model_dump(),
+        "spread": _spread(inputs),
+        "reproduction": _reproduction(inputs),
+        "judgement": None,
         "provenance": {
             "source_kind": manifest.source_kind,
             "snapshot_id": manifest.snapshot_id,
@@ -138,8 +78,20 @@ def build_card(inputs: CardInputs) -> dict[str, Any]:
     return card
 
 
+def judged_card(card: dict[str, Any], judgement: Judgement) -> dict[str, Any]:
+    """The card with what the promotion gates said; the card itself is not changed.
+
+    Raises:
+        SchemaError: the outcome does not fit the schema.
+    """
+    content = judgement.model_dump(mode="json")
+    judged = {**card, "judgement": {**content, "accepted": all(gate.passed for gate in judgement.gates)}}
+    validate_card(judged)
+    return judged
+
+
 def validate_card(card: dict[str, Any]) -> None:
-    """Check a card against its schema.
+    """Check a card of this format, or of the one before it, against the schema.
 
     Raises:
         SchemaError: it does not fit; the message names the first places.
@@ -152,51 +104,9 @@ def validate_card(card: dict[str, Any]) -> None:
         )
 
 
-def card_markdown(card: dict[str, Any]) -> str:
-    """The card as Markdown for people.
-
-    Args:
-        card: What `build_card` gave, or a JSON file of it.
-    """
-    environment = Environment(  # noqa: S701 - the output is Markdown, not HTML
-        loader=PackageLoader("levibot_core.models", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("model_card.md.j2").render(
-        card, minutes=_horizon_minutes(card["model"]), long=LONG_THRESHOLD, short=SHORT_THRESHOLD
-    )
-
-
-def part_summaries(split: SplitResult) -> dict[str, PartSummary]:
-    """The parts of a split as the card shows them."""
-    return {
-        name: PartSummary(
-            start=rows["known_at"].min(), end=rows["known_at"].max(), rows=rows.height, purged=split.purged[name]
-        )
-        for name, rows in split.parts.items()
-    }
-
-
-def tuning_summary(result: TuningResult, profile: str) -> TuningSummary:
-    """A search as the card shows it."""
-    return TuningSummary(
-        profile=profile,
-        study_name=result.study_name,
-        trials=result.trials.height,
-        pruned=result.pruned,
-        resumed=result.resumed,
-        best_parameters=dict(result.best_parameters),
-        best_rounds=result.best_rounds,
-        best_validation_log_loss=result.best_value,
-    )
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that a training's figures depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+def horizon_minutes(card: dict[str, Any]) -> int:
+    """How far ahead the model of a card forecasts, in minutes."""
+    return _minutes(card["model"]["timeframe"], card["model"]["horizon_bars"])
 
 
 @cache
@@ -205,12 +115,25 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
-def _horizon_minutes(model: dict[str, Any]) -> int:
-    return int(Timeframe.parse(model["timeframe"]).milliseconds * model["horizon_bars"] // 60_000)
+def _minutes(timeframe: str, bars: int) -> int:
+    return int(Timeframe.parse(timeframe).milliseconds * bars // 60_000)
+
+
+def _spread(inputs: CardInputs) -> dict[str, Any] | None:
+    if inputs.spread is None:
+        return None
+    return {**inputs.spread.model_dump(mode="json"), "summary": inputs.spread.summary()}
+
+
+def _reproduction(inputs: CardInputs) -> dict[str, Any]:
+    shown = {"version", "found", "expected"}
+    found = inputs.reproduction.model_dump(mode="json", exclude={"rebuild"})
+    rebuilt = inputs.reproduction.rebuild
+    return {**found, "rebuild": rebuilt.model_dump(mode="json", exclude=shown) if rebuilt else None}
 
 
 def _intended_use(manifest: BundleManifest) -> str:
-    minutes = _horizon_minutes(manifest.model_dump(include={"timeframe", "horizon_bars"}))
+    minutes = _minutes(manifest.timeframe, manifest.horizon_bars)
     return (
         f"Forecast the probability that the close of {', '.join(manifest.symbols)} {minutes} minutes "
         f"({manifest.horizon_bars} bars of {manifest.timeframe}) after a closed bar is above that bar's close, for "
@@ -230,3 +153,15 @@ def _limits(manifest: BundleManifest) -> list[str]:
     if manifest.source_kind not in ("exchange", "recorded"):
         limits.insert(0, "IT WAS TRAINED ON A SIMULATED MARKET. It must never be traded.")
     return limits
+
+
+def _misuse(manifest: BundleManifest) -> list[str]:
+    minutes = _minutes(manifest.timeframe, manifest.horizon_bars)
+    return [
+        f"Other horizons than {minutes} minutes, other bars than {manifest.timeframe}, other symbols.",
+        "Sizing a position from the probability alone: it knows neither fees, nor spread, nor how far a price moves.",
+        "Acting on features that are stale, filled in or computed by other code than that of the feature set "
+        f"{manifest.feature_set}.",
+        "Trading while its registered version is not tagged as tradable, or the served answer is not.",
+        "Advice to people on what to buy or sell.",
+    ]

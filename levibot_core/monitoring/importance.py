@@ -7,13 +7,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from levibot_core.errors import LakeCorruptionError
 from levibot_core.models.bundle import ModelBundle
-from levibot_core.models.design import design_matrix
-from levibot_core.models.predictors import matrix_columns
+from levibot_core.models.shap_values import ShapSample, shap_sample
 from levibot_core.stores.files import write_atomically
 
 _COLUMNS = pl.Schema(
@@ -45,19 +43,20 @@ def shap_importance(bundle: ModelBundle, rows: pl.DataFrame, version: int, sampl
         UnknownSymbolError: the model does not know a row's symbol.
         MissingFeatureError: a feature is absent, or NaN or infinite in some row.
     """
-    places = np.unique(np.linspace(0, rows.height - 1, min(sample, rows.height)).round().astype(np.int64))
-    chosen, manifest = rows[places.tolist()], bundle.manifest
-    matrix = design_matrix(chosen, manifest.features, manifest.symbols)
-    means = np.abs(bundle.contributions(matrix)).mean(axis=0)
-    shares = means / means.sum() if means.sum() > 0 else means
+    return importance_of(shap_sample(bundle, rows, sample), version, bundle.manifest.snapshot_id)
+
+
+def importance_of(found: ShapSample, version: int, snapshot_id: str) -> pl.DataFrame:
+    """The importance of every column in SHAP values that were sampled already; columns as `shap_importance`."""
+    size = len(found.columns)
     return pl.DataFrame(
         {
-            "version": [version] * means.size,
-            "feature": matrix_columns(manifest.features),
-            "mean_abs_shap": means,
-            "share": shares,
-            "snapshot_id": [manifest.snapshot_id] * means.size,
-            "rows": [chosen.height] * means.size,
+            "version": [version] * size,
+            "feature": found.columns,
+            "mean_abs_shap": found.mean_absolute,
+            "share": found.shares,
+            "snapshot_id": [snapshot_id] * size,
+            "rows": [len(found.values)] * size,
         },
         schema=_COLUMNS,
     ).sort("mean_abs_shap", "feature", descending=[True, False])

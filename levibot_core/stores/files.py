@@ -78,6 +78,22 @@ def write_json_atomically(path: Path, payload: Any) -> None:
     write_text_atomically(path, json.dumps(payload, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def append_json_line(path: Path, record: Any) -> None:
+    """Add one line of JSON to an append-only log and flush it to the device; missing parent folders are made.
+
+    Raises:
+        HomeNotWritableError: the operating system refused.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record, allow_nan=False) + "\n")
+            log.flush()
+            os.fsync(log.fileno())
+    except OSError as error:
+        raise not_writable(path, error) from error
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of the file's bytes, in lower-case hexadecimal."""
     with path.open("rb") as file:

@@ -15,7 +15,7 @@ from levibot_core.market.timeframe import Timeframe
 from levibot_core.stores.frame_difference import compare_frames
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.snapshot_manifest import SnapshotManifest, content_checksum
-from levibot_core.stores.snapshots import SnapshotStore
+from levibot_core.stores.snapshots import Snapshot, SnapshotStore
 from levibot_core.stores.training_rows import TrainingInputs, TrainingRows, epoch_ms, read_inputs, training_rows
 
 _COLUMNS_NAMED = 8
@@ -54,6 +54,26 @@ def rebuild(store: SnapshotStore, lake: Lake, snapshot_id: str) -> RebuildReport
     identical = found == manifest.checksum
     differences = () if identical else tuple(_differences(store, manifest, feature_set, content))
     return RebuildReport(snapshot_id, identical, manifest.checksum, found, content.rows.height, differences)
+
+
+def recover(manifest: SnapshotManifest, lake: Lake) -> Snapshot:
+    """The snapshot with that manifest, computed again from the lake, for when its files are damaged or gone.
+
+    Raises:
+        SnapshotError: what is computed does not have the manifest's checksum, or nothing can be computed.
+        ConfigurationError: this version of the platform does not have its feature set.
+        LakeCorruptionError: a file of the lake cannot be read.
+    """
+    feature_set = load_registry(manifest.feature_set)
+    content = recompute(manifest, inputs_of(manifest, lake).known_at(epoch_ms(manifest.as_of)), feature_set)
+    draft = manifest.model_copy(update={"features_sha256": feature_set.sha256})
+    found = content_checksum(draft, content.rows, content.candles)
+    if found != manifest.checksum:
+        raise SnapshotError(
+            f"Expected the lake to give snapshot {manifest.snapshot_id} again with checksum {manifest.checksum}, was "
+            f"{found}. Bring back its files, or the lake and the feature definitions it was built from."
+        )
+    return Snapshot(manifest, content.rows, content.candles)
 
 
 def inputs_of(manifest: SnapshotManifest, lake: Lake) -> TrainingInputs:

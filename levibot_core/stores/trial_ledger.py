@@ -86,7 +86,7 @@ class TrialLedger:
         return everything.sort(_KEY)
 
     def returns_matrix(self, model_name: str) -> tuple[list[date], np.ndarray]:
-        """The daily returns of every trial of a model beside each other, in the order of `read`.
+        """The daily returns of every trial of a model beside each other, in the order in which trials finished.
 
         Returns:
             The days on which any trial has a return, in order, and float64 (days, trials), NaN where one has none.
@@ -94,7 +94,7 @@ class TrialLedger:
         Raises:
             LakeCorruptionError: as `read`.
         """
-        trials = self.read(model_name)
+        trials = self.read(model_name).sort("finished_at", *_KEY)
         long = (
             trials.with_row_index("column").select("column", "days", "returns").explode("days", "returns").drop_nulls()
         )

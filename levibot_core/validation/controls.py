@@ -141,6 +141,8 @@ def run_control(control: Control) -> ControlOutcome:
         code_version="control",
         source_kind="simulated",
         champion_source_kind=None,
+        rebuild_passed=True,
+        rebuild_detail="a control is not rebuilt: it is the same every time",
     )
     refused = tuple(result.gate for result in evaluate_gates(facts) if not result.passed)
     return ControlOutcome(control, area_under_curve(scores, labels, control.horizon_bars, times), against, refused)

@@ -83,7 +83,7 @@ class GateResult(BaseModel):
     required: str
 
 
-GATE_NAMES = ("leak_check", "calibration", "latency", "beats_champion", "beats_base_rate", "provenance")
+GATE_NAMES = ("leak_check", "calibration", "latency", "beats_champion", "beats_base_rate", "provenance", "rebuild")
 TRADING_GATE_NAMES = ("deflated_sharpe", "overfitting", "track_record")
 
 
@@ -111,6 +111,7 @@ def evaluate_gates(facts: GateFacts) -> tuple[GateResult, ...]:
         _beats("beats_champion", facts.against_champion),
         _beats("beats_base_rate", facts.against_base_rate),
         _provenance(facts),
+        rebuild_gate(facts),
     )
 
 

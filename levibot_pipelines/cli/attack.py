@@ -1,7 +1,7 @@
 """`levibot features attack`: plant mistakes in a small pipeline and see that the leak guard catches each."""
 
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Self
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -9,13 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from levibot_core.config import load_settings
 from levibot_core.features.registry import load_registry
 from levibot_core.validation.attack.suite import LeakOutcome, Outcome, SuiteResult, outcomes_count, run_suite
-from levibot_pipelines.cli.output import JsonOption, messages, print_json, print_table, results
-
-Seed = Annotated[int, typer.Option(min=0, help="Chooses the simulated markets, the attacked instants and the noise.")]
+from levibot_pipelines.cli.output import messages, print_json, print_table, results
 
 
-def attack(as_json: JsonOption = False, seed: Seed = 7) -> None:
-    """Plant leaks in a training pipeline: each must be caught, and nothing else raise an alarm."""
+def attack(as_json: bool, seed: int) -> None:
+    """Run the suite and show what it found; exit code 1 unless every leak was caught and no clean run alarmed."""
     with _Progress() as progress:
         result = run_suite(load_registry(load_settings().feature_set), seed, progress.show)
     if as_json:

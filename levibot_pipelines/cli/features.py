@@ -16,7 +16,6 @@ from levibot_core.features.registry import FeatureSpec, load_registry, newest_ve
 from levibot_core.stores.files import write_text_atomically
 from levibot_core.stores.paths import Home
 from levibot_pipelines.cli import snapshots
-from levibot_pipelines.cli.attack import attack
 from levibot_pipelines.cli.explanation import explain_now, facts_of, record_of
 from levibot_pipelines.cli.output import JsonOption, messages, print_facts, print_json, print_table
 from levibot_pipelines.cli.parity import parity
@@ -26,7 +25,6 @@ app = typer.Typer(help="What the features are, how they are watched, and trainin
 app.add_typer(snapshots.app, name="snapshots")
 app.command("audit")(snapshots.audit_snapshot)
 app.command("parity")(parity)
-app.command("attack")(attack)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of a feature.")]
 SetOption = Annotated[
@@ -132,3 +130,16 @@ def _shown(value: object) -> object:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "-"
     return "-" if value is None else value
+
+
+@app.command("attack")
+def attack(
+    as_json: JsonOption = False,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Chooses the simulated markets, the attacked instants and the noise.")
+    ] = 7,
+) -> None:
+    """Plant leaks in a training pipeline: each must be caught, and nothing else raise an alarm."""
+    from levibot_pipelines.cli.attack import attack  # Seconds of libraries that other commands do not need.
+
+    attack(as_json, seed)

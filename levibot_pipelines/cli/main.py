@@ -33,6 +33,9 @@ def main() -> None:
     """Run the command; an error a person can act on is one message, not a traceback."""
     # Read when MLflow is first imported; its chatter would stand between ours.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    # Read when LightGBM is first imported: threads that wait for work sleep instead of spinning, which on a busy
+    # machine takes twenty times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
     except LevibotError as error:

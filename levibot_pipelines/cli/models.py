@@ -1,13 +1,17 @@
-"""`levibot models`: what the registry holds."""
+"""`levibot models`: what the registry holds, and making a version again."""
+
+from typing import Annotated
 
 import typer
 
 from levibot_core.config import load_settings
-from levibot_pipelines.cli.output import JsonOption, print_json, print_table, working
+from levibot_pipelines.cli import cards
+from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table, working
 from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
-app = typer.Typer(help="Registered models: versions, aliases, gates.", no_args_is_help=True)
+app = typer.Typer(help="Registered models: versions, aliases, gates, cards.", no_args_is_help=True)
+app.add_typer(cards.app, name="card")
 
 
 @app.command("list")
@@ -36,6 +40,39 @@ def list_models(as_json: JsonOption = False) -> None:
             for version in versions
         ],
     )
+
+
+@app.command("rebuild")
+def rebuild(
+    version: Annotated[int, typer.Argument(help="Registered version.")],
+    study: Annotated[
+        bool, typer.Option("--study", help="Repeat the whole search, not the winning trial alone.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a registered version again from its recipe and say whether it is the same; exit code 1 when it is not."""
+    from levibot_pipelines.rebuilding import rebuild_version  # Seconds of libraries that other commands do not need.
+
+    workspace = Workspace.open(load_settings())
+    with working(f"Training version {version} again"):
+        report = rebuild_version(workspace, version, "study" if study else "winner")
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        print_facts(
+            f"{workspace.settings.model_name} version {version}",
+            [
+                ("identical", "yes" if report.identical else "no"),
+                ("took", f"{report.seconds:.1f} s"),
+                ("trained again", "the winning trial" if report.scope == "winner" else "the whole study"),
+                ("rows from", report.snapshot),
+                *((name, digest) for name, digest in report.found.items()),
+                *(("came out differently", mismatch) for mismatch in report.mismatches),
+                *(("not as it was", difference) for difference in report.differences),
+            ],
+        )
+    if not report.identical:
+        raise typer.Exit(1)
 
 
 def _as_json(version: RegisteredVersion) -> dict[str, object]:

@@ -48,7 +48,7 @@ def _files(workspace: Workspace, candidate: RegisteredVersion) -> dict[str, str]
     return {
         "home": str(home.root),
         "snapshot": str(home.snapshots / candidate.tags["snapshot_id"]),
-        "model card": str(home.reports / "model_cards" / f"{version}.md"),
+        "model card": str(home.reports / "model_cards" / f"{version}.html"),
         "backtest": str(home.reports / "backtests" / f"{version}.html"),
         "drift": str(home.reports / "drift" / "latest.html"),
         "quality": str(home.reports / "quality" / "candles.json"),

@@ -3,14 +3,17 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator
 
 from levibot_core.errors import ConfigurationError, UnknownSymbolError
 from levibot_core.market.symbols import normalize_symbol
 from levibot_core.market.timeframe import Timeframe
-from levibot_serving.contract import ModelMeta, Models, Prediction, RegistryState
+from levibot_core.models.explanation import TOP_CONTRIBUTIONS
+from levibot_serving.contract import Explanation, ModelMeta, Models, Prediction, RegistryState
 from levibot_serving.deps import ServedDep, ServicesDep, read_store
 from levibot_serving.errors import ApiError, documented
+from levibot_serving.explainer import explain_forecast
 from levibot_serving.features import newest_features
 from levibot_serving.model_store import StoreStatus
 from levibot_serving.predictor import horizon_minutes, predict, utc
@@ -43,6 +46,7 @@ TimeframeQuery = Annotated[
     Query(max_length=8, description="Must be what the model forecasts on", examples=["5m"]),
     AfterValidator(_timeframe),
 ]
+TopQuery = Annotated[int, Query(ge=1, le=1000, description="Contributions to list at most", examples=[10])]
 HorizonQuery = Annotated[int, Query(ge=1, description="Minutes; must be what the model forecasts", examples=[60])]
 
 
@@ -71,6 +75,24 @@ async def get_prediction(
     services.metrics.count_prediction(prediction)
     services.vector_log.record(vector, served.record.name, served.version, now_ms)
     return prediction
+
+
+# A thread: taking a forecast apart costs the time of hundreds of forecasts, and must not hold up those.
+@router.get("/ai/explain", response_model=Explanation, responses=documented(400, 404, 422, 503))
+async def get_explanation(
+    services: ServicesDep,
+    served: ServedDep,
+    symbol: SymbolQuery,
+    top: TopQuery = TOP_CONTRIBUTIONS,
+    timeframe: TimeframeQuery | None = None,
+    horizon: HorizonQuery | None = None,
+) -> Explanation:
+    """Why the champion forecasts what it does for one symbol now: what each value of its newest features adds."""
+    _expect_served(served, timeframe, horizon)
+    now_ms = services.now_ms()
+    manifest = served.bundle.manifest
+    vector = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
+    return await run_in_threadpool(explain_forecast, served, symbol, vector, now_ms, top)
 
 
 @router.get("/ai/models", response_model=Models, responses=documented(503))

@@ -70,6 +70,7 @@ def test_quality_rules_and_gates_block(definitions: dg.Definitions) -> None:
         "latency",
         "beats_champion",
         "beats_base_rate",
+        "rebuild",
         "provenance",
     }
 

@@ -39,7 +39,15 @@ def test_a_setting_that_cannot_be_used_stops_the_start(monkeypatch: pytest.Monke
 
 def test_every_endpoint_documents_its_errors_in_the_one_shape(settings: ServingSettings) -> None:
     schema = create_app(settings).openapi()
-    assert set(schema["paths"]) == {"/ai/predict", "/ai/models", "/livez", "/readyz", "/healthz", "/metrics"}
+    assert set(schema["paths"]) == {
+        "/ai/predict",
+        "/ai/explain",
+        "/ai/models",
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/metrics",
+    }
     responses = schema["paths"]["/ai/predict"]["get"]["responses"]
     assert set(responses) == {"200", "400", "404", "422", "503"}
     for status in ("400", "404", "422", "503"):

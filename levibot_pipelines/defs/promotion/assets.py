@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from levibot_core.validation.gates import evaluate_gates
+from levibot_core.validation.gates import reasons_against_trading
+from levibot_pipelines.cards import judge_card
 from levibot_pipelines.defs.shared.metadata import OWNERS
-from levibot_pipelines.judgement import collect_gate_facts
-from levibot_pipelines.references import BacktestReference, CardReference, ChallengerReference, ModelReference
-from levibot_pipelines.registration import json_tag
+from levibot_pipelines.references import BacktestReference, CardReference, ChallengerReference
+from levibot_pipelines.registration import json_tag, trading_tags
 from levibot_pipelines.workspace import Workspace
 
 
@@ -15,7 +15,6 @@ from levibot_pipelines.workspace import Workspace
     group_name="promotion",
     io_manager_key="references",
     ins={
-        "calibrated_model": dg.AssetIn(["calibration", "calibrated_model"]),
         "model_card": dg.AssetIn(["model_cards", "model_card"]),
         "report": dg.AssetIn(["backtest", "report"]),
     },
@@ -24,23 +23,24 @@ from levibot_pipelines.workspace import Workspace
 )
 def challenger(
     workspace: dg.ResourceParam[Workspace],
-    calibrated_model: ModelReference,
     model_card: CardReference,
     report: BacktestReference,
 ) -> dg.MaterializeResult[ChallengerReference]:
     """The candidate under the alias `challenger`, judged by every gate. The verdicts are its blocking checks."""
-    facts = collect_gate_facts(workspace, calibrated_model, model_card)
-    results = evaluate_gates(facts)
-    accepted = all(result.passed for result in results)
-    version = calibrated_model.version
-    workspace.registry.annotate(version, {"gates": json_tag([result.model_dump() for result in results])})
+    version = model_card.version
+    judgement = judge_card(workspace, version)
+    accepted = all(result.passed for result in judgement.gates)
+    reasons = [*report.reasons_against_trading, *reasons_against_trading(judgement.trading_gates)]
+    verdicts = {"gates": judgement.gates, "trading_gates": judgement.trading_gates}
+    tags = {name: json_tag([result.model_dump() for result in results]) for name, results in verdicts.items()}
+    workspace.registry.annotate(version, {**tags, **trading_tags(reasons)})
     workspace.registry.set_challenger(version)
     return dg.MaterializeResult(
         value=ChallengerReference(version=version, accepted=accepted),
         metadata={
             "version": version,
             "accepted": accepted,
-            "tradable": "yes" if not report.reasons_against_trading else "; ".join(report.reasons_against_trading),
+            "tradable": "; ".join(reasons) or "yes",
         },
     )
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from levibot_core.config import TrainingProfile
+from levibot_core.market.sources.base import SourceIdentity
 from levibot_core.models.bundle import BundleIdentity
 from levibot_core.models.candidate import (
     CalibratedCandidate,
@@ -17,7 +18,10 @@ from levibot_core.models.candidate import (
     calibrate_candidate,
     train_candidate,
 )
+from levibot_core.models.recipe import Environment, Recipe, library_versions, trials_digest
 from levibot_core.schemas import TIMESTAMP
+from levibot_core.stores.snapshot_manifest import SnapshotManifest, content_checksum
+from levibot_core.stores.snapshots import SnapshotStore
 from levibot_core.stores.trial_ledger import TrialLedger
 from levibot_core.validation.split import SplitResult, chronological_split
 
@@ -108,3 +112,73 @@ def candidate(
 def calibrated(candidate: Candidate, split: SplitResult) -> CalibratedCandidate:
     """The same model, calibrated and scored."""
     return calibrate_candidate(candidate, split)
+
+
+@pytest.fixture(scope="session")
+def snapshot_store(
+    make_rows: Callable[..., pl.DataFrame], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SnapshotStore, SnapshotManifest]:
+    """The planted market as a snapshot on disk. Copy the folder before changing it."""
+    rows = make_rows()
+    candles = rows.select("symbol", "ts", close="momentum")
+    draft = SnapshotManifest(
+        snapshot_id="",
+        created_at=datetime(2025, 1, 5, tzinfo=UTC),
+        as_of=datetime(2025, 1, 5, tzinfo=UTC),
+        checksum="",
+        rows=rows.height,
+        dropped={},
+        symbols=SYMBOLS,
+        market="spot",
+        timeframe="5m",
+        horizon_bars=3,
+        feature_set="v1",
+        features=FEATURES,
+        features_sha256="f" * 64,
+        source=SourceIdentity(kind="recorded", key="recorded", venue="recorded:test", description="planted <market>"),
+        first_ts=rows["ts"].min(),
+        last_ts=rows["ts"].max(),
+        warm_up=1,
+    )
+    checksum = content_checksum(draft, rows, candles)
+    manifest = draft.model_copy(update={"snapshot_id": f"20250105T000000Z-{checksum[:12]}", "checksum": checksum})
+    folder = tmp_path_factory.mktemp("snapshots") / manifest.snapshot_id
+    folder.mkdir()
+    rows.write_parquet(folder / "rows.parquet")
+    candles.write_parquet(folder / "candles.parquet")
+    (folder / "snapshot.json").write_text(manifest.model_dump_json())
+    return SnapshotStore(folder.parent), manifest
+
+
+@pytest.fixture(scope="session")
+def environment() -> Environment:
+    """What ran the planted training."""
+    return Environment(
+        code_version="0123+src.4567",
+        uncommitted_changes=False,
+        constraints_sha256="c" * 64,
+        libraries=library_versions(),
+    )
+
+
+@pytest.fixture(scope="session")
+def recipe(
+    candidate: Candidate, snapshot_store: tuple[SnapshotStore, SnapshotManifest], environment: Environment
+) -> Recipe:
+    """What the planted model was trained with."""
+    tuning = candidate.tuning
+    return Recipe(
+        identity=candidate.identity,
+        family="lightgbm",
+        parameters=dict(tuning.best_parameters),
+        rounds=tuning.best_rounds,
+        profile=candidate.profile,
+        threads=1,
+        snapshot=snapshot_store[1],
+        environment=environment,
+        study_name=tuning.study_name,
+        validation_log_loss=tuning.best_value,
+        resumed=0,
+        trials=tuning.trials.height,
+        trials_digest=trials_digest(tuning.trials),
+    )

@@ -83,6 +83,12 @@ def test_returns_of_different_days_stand_beside_each_other(ledger: TrialLedger) 
     np.testing.assert_array_equal(matrix, np.array(expected))
 
 
+def test_returns_stand_in_the_order_in_which_trials_finished(ledger: TrialLedger) -> None:
+    ledger.append(trials([0, 1], study="z"))
+    ledger.append(trials([2], study="a").with_columns(pl.col("finished_at").dt.offset_by("1h")))
+    assert ledger.returns_matrix("m")[1][0].tolist() == [0.0, 0.01, 0.02]
+
+
 def test_a_file_that_cannot_be_read_is_an_error_and_not_fewer_trials(ledger: TrialLedger) -> None:
     ledger.append(trials([0]))
     broken = next(ledger.folder.glob("*.parquet"))

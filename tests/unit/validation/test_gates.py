@@ -25,6 +25,7 @@ _GOOD: dict[str, Any] = {
     "code_version": "0123456789ab+src.ba9876543210",
     "source_kind": "recorded",
     "champion_source_kind": "recorded",
+    "rebuild_passed": True,
 }
 
 
@@ -60,6 +61,8 @@ def test_a_good_candidate_passes_every_gate_in_order() -> None:
         ({"snapshot_verified": False}, "provenance"),
         ({"code_version": ""}, "provenance"),
         ({"source_kind": "simulated"}, "provenance"),
+        ({"rebuild_passed": False}, "rebuild"),
+        ({"rebuild_passed": None}, "rebuild"),
     ],
 )
 def test_each_flaw_fails_its_own_gate_and_no_other(changes: dict[str, Any], gate: str) -> None:
@@ -144,7 +147,7 @@ def test_a_policy_that_was_not_measured_is_not_traded() -> None:
     ("passed", "found"), [(True, "rebuilt the same"), (False, "differently"), (None, "not rebuilt")]
 )
 def test_only_a_model_that_was_rebuilt_the_same_passes(passed: bool | None, found: str) -> None:
-    result = rebuild_gate(GateFacts(**_GOOD, rebuild_passed=passed, rebuild_detail="2 files"))
+    result = rebuild_gate(GateFacts(**(_GOOD | {"rebuild_passed": passed}), rebuild_detail="2 files"))
     assert (result.passed, result.gate) == (passed is True, "rebuild")
     assert found in result.found
     assert result.found.endswith(": 2 files")
