@@ -90,7 +90,9 @@ def install_with_uv(requirement: Sequence[str]) -> bool:
         # uv does not read pip's settings.
         environment.setdefault("UV_FIND_LINKS", environment["PIP_FIND_LINKS"])
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    uv = [str(PYTHON), "-m", "uv", "pip", "install", "--quiet", "--python", str(PYTHON)]
+    # Compiled once here: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile the
+    # libraries again, which takes longer than most commands do.
+    uv = [str(PYTHON), "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(PYTHON)]
     if run([*pip, "-c", str(CONSTRAINTS), "uv"]) and run([*uv, *requirement], environment):
         return True
     say("uv did not succeed; trying pip, which takes minutes")

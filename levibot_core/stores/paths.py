@@ -40,6 +40,11 @@ class Home:
         return self.root / "warehouse.duckdb"
 
     @property
+    def dbt_artifacts(self) -> Path:
+        """What dbt's last build said and compiled, and what it understood of the project, to be reused by the next."""
+        return self.root / "dbt"
+
+    @property
     def snapshots(self) -> Path:
         """Training snapshots, one folder per id."""
         return self.root / "snapshots"

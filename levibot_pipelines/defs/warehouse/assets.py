@@ -22,4 +22,6 @@ def warehouse(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, workspace: dg.ResourceParam[Workspace]
 ) -> Iterator[Any]:
     """Build every selected model and run its tests."""
-    yield from dbt.cli(["build", "--vars", dbt_variables(workspace.home)], context=context).stream()
+    arguments = ["build", "--vars", dbt_variables(workspace.home)]
+    # One folder, where a new one for every run would grow without end and dbt would parse the project every time.
+    yield from dbt.cli(arguments, context=context, target_path=workspace.home.dbt_artifacts).stream()
