@@ -8,7 +8,7 @@ import typer
 from levibot_core.config import load_settings
 from levibot_core.errors import MarketDataUnavailableError
 from levibot_core.stores.paths import Home
-from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table
+from levibot_pipelines.cli.output import JsonOption, first_of, print_facts, print_json, print_notes, print_table
 
 app = typer.Typer(help="Backtests of registered models.", no_args_is_help=True)
 
@@ -23,9 +23,10 @@ def list_backtests(as_json: JsonOption = False) -> None:
         return
     print_table(
         "Backtests",
-        ("version", "return", "buy and hold", "Sharpe", "max drawdown", "trades", "against trading"),
+        ("version", "return", "buy and hold", "Sharpe", "max drawdown", "trades", "may trade"),
         [_row(report) for report in found],
     )
+    print_notes([_note(report["context"]) for report in found if report["context"]["reasons"]])
 
 
 @app.command("show")
@@ -69,8 +70,14 @@ def _row(report: dict[str, Any]) -> tuple[object, ...]:
         _shown(strategy["sharpe"]),
         f"{strategy['max_drawdown']:.2%}",
         strategy["trades"],
-        "; ".join(report["context"]["reasons"]) or "nothing",
+        "no" if report["context"]["reasons"] else "yes",
     )
+
+
+def _note(context: dict[str, Any]) -> str:
+    version = context["model_version"]
+    reason = first_of(context["reasons"], f"levibot backtest show {version} --json")
+    return f"Version {version} may not trade: {reason}."
 
 
 def _shown(value: object) -> str:

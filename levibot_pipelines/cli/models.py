@@ -6,7 +6,15 @@ import typer
 
 from levibot_core.config import load_settings
 from levibot_pipelines.cli import cards
-from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table, working
+from levibot_pipelines.cli.output import (
+    JsonOption,
+    first_of,
+    print_facts,
+    print_json,
+    print_notes,
+    print_table,
+    working,
+)
 from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
@@ -24,8 +32,9 @@ def list_models(as_json: JsonOption = False) -> None:
         print_json([_as_json(version) for version in versions])
         return
     print_table(
-        workspace.settings.model_name,
-        ("version", "aliases", "family", "log loss", "AUC", "ECE", "gates", "tradable"),
+        # As wide as a terminal of 80 columns: no further column fits.
+        f"{workspace.settings.model_name}: log loss (nats), AUC and calibration error on the test rows",
+        ("version", "alias", "family", "loss", "AUC", "ECE", "gates", "trade"),
         [
             (
                 version.version,
@@ -34,12 +43,13 @@ def list_models(as_json: JsonOption = False) -> None:
                 _figure(version, "log_loss"),
                 _figure(version, "auc"),
                 _figure(version, "ece"),
-                _gates(version),
-                "yes" if version.tradable else "no: " + "; ".join(version.reasons),
+                _gates_passed(version),
+                "yes" if version.tradable else "no",
             )
             for version in versions
         ],
     )
+    print_notes([note for version in versions for note in _notes(version)])
 
 
 @app.command("rebuild")
@@ -95,8 +105,17 @@ def _figure(version: RegisteredVersion, name: str) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _gates(version: RegisteredVersion) -> str:
+def _gates_passed(version: RegisteredVersion) -> str:
     if not version.gates:
-        return "not judged"
-    failed = [str(gate["gate"]) for gate in version.gates if not gate["passed"]]
-    return "all passed" if not failed else "failed: " + ", ".join(failed)
+        return "-"
+    return f"{sum(bool(gate['passed']) for gate in version.gates)} of {len(version.gates)}"
+
+
+def _notes(version: RegisteredVersion) -> list[str]:
+    notes = []
+    if failed := [str(gate["gate"]) for gate in version.gates if not gate["passed"]]:
+        notes.append(f"Version {version.version} did not pass {', '.join(failed)}.")
+    if not version.tradable:
+        reason = first_of(version.reasons, f"levibot models card show {version.version}")
+        notes.append(f"Version {version.version} may not trade: {reason}.")
+    return notes

@@ -44,3 +44,15 @@ def print_facts(title: str, facts: Sequence[tuple[str, object]]) -> None:
     for name, value in facts:
         table.add_row(name, str(value))
     results.print(table)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print sentences below a table: what is too long for a column."""
+    for note in notes:
+        results.print(note, highlight=False, markup=False)
+
+
+def first_of(reasons: Sequence[str], see: str) -> str:
+    """The first of some reasons, and the command that shows the others."""
+    more = f" (and {len(reasons) - 1} more: `{see}`)" if len(reasons) > 1 else ""
+    return f"{reasons[0]}{more}" if reasons else "no reason was recorded"

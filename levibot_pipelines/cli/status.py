@@ -1,7 +1,7 @@
 """`levibot status`: what this home holds and what is served from it."""
 
 from levibot_core.config import load_settings
-from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, working
+from levibot_pipelines.cli.output import JsonOption, first_of, print_facts, print_json, working
 from levibot_pipelines.registry import CHALLENGER, CHAMPION, RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
@@ -59,5 +59,6 @@ def _version(workspace: Workspace, version: RegisteredVersion | None) -> dict[st
 def _describe(version: object) -> str:
     if not isinstance(version, dict):
         return "none"
-    tradable = "tradable" if version["tradable"] else "not tradable: " + "; ".join(version["reasons"])
+    reason = first_of(version["reasons"], f"levibot models card show {version['version']}")
+    tradable = "tradable" if version["tradable"] else f"not tradable: {reason}"
     return f"{version['name']} version {version['version']} ({version['family']}), {tradable}"
