@@ -5,6 +5,7 @@ Dagster, HTTP) catch `LevibotError` and show the message; anything else is a def
 """
 
 __all__ = [
+    "AuditLogError",
     "BundleError",
     "ConfigurationError",
     "DataQualityError",
@@ -91,3 +92,7 @@ class BundleError(LevibotError):
 
 class RegistryError(LevibotError):
     """The model registry refused an operation or lacks what was asked for."""
+
+
+class AuditLogError(LevibotError):
+    """The audit log holds something that is no record of it."""
