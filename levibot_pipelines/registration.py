@@ -23,6 +23,7 @@ from levibot_core.models.predictors import BASE_RATE
 from levibot_core.models.uncertainty_fitting import UncertainModel
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.validation.split import SplitResult
+from levibot_pipelines.champions import promote
 from levibot_pipelines.provenance import code_version
 from levibot_pipelines.references import BacktestReference, CandidateReference, ModelReference
 from levibot_pipelines.registry import CHAMPION, ModelRegistry
@@ -92,7 +93,7 @@ def ensure_base_rate(
             reasons = ["it is the base rate: it knows how often prices rose, and nothing about now"]
             about = "How often prices rose in the training rows."
             version = registry.register(run_id, folder, about, version_tags(bundle.manifest, reasons), train)
-    registry.promote(version, actor="levibot", reason="a registry is never empty: the base rate is the first champion")
+    promote(registry, version, actor="levibot", reason="a registry is never empty: the base rate is the first champion")
     return version
 
 

@@ -1,4 +1,4 @@
-"""The model registry of a home: registered bundles, their aliases and the audit trail of these.
+"""The model registry of a home: registered bundles and their aliases. Who may become champion: `.champions`.
 
 Plain Python over MLflow, used by Dagster assets and the command line alike. Runs are in `.runs`, what MLflow stores of
 a model in `.packaging`. What a model is lives in `levibot_core.models.bundle`; whether one may be promoted is decided
@@ -19,7 +19,6 @@ import polars as pl
 
 from levibot_core.errors import RegistryError
 from levibot_core.models.bundle import BundleManifest, ModelBundle
-from levibot_core.stores.files import append_json_line
 from levibot_pipelines.packaging import copy_model_code, example_frame, model_requirements, model_signature
 from levibot_pipelines.runs import Runs
 
@@ -211,34 +210,12 @@ class ModelRegistry(Runs):
 
     # Aliases ---------------------------------------------------------------------------------------------------
 
-    def set_challenger(self, version: int) -> None:
-        """Point `challenger` at a version."""
-        self.client.set_registered_model_alias(self.model_name, CHALLENGER, str(version))
-
-    def promote(self, version: int, actor: str, reason: str) -> RegisteredVersion | None:
-        """Make a version the champion; return the one it replaces, or None.
-
-        The audit record is written first, then `previous`, and `champion` last, so that an interruption never
-        leaves a champion that nothing explains.
-        """
-        replaced = self.by_alias(CHAMPION)
-        self._audit(actor, replaced.version if replaced else None, version, reason)
-        if replaced is not None and replaced.version != version:
-            self.client.set_registered_model_alias(self.model_name, PREVIOUS, str(replaced.version))
-        self.client.set_registered_model_alias(self.model_name, CHAMPION, str(version))
-        return replaced
-
-    def _audit(self, actor: str, from_version: int | None, to_version: int, reason: str) -> None:
-        record = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "actor": actor,
-            "model": self.model_name,
-            "alias": CHAMPION,
-            "from": from_version,
-            "to": to_version,
-            "reason": reason,
-        }
-        append_json_line(self.home.logs / "promotions.jsonl", record)
+    def point(self, alias: str, version: int | None) -> None:
+        """Point an alias at a version, or at none."""
+        if version is None:
+            self.client.delete_registered_model_alias(self.model_name, alias)
+        else:
+            self.client.set_registered_model_alias(self.model_name, alias, str(version))
 
     def _aliases(self) -> dict[int, tuple[str, ...]]:
         from mlflow.exceptions import MlflowException

@@ -100,6 +100,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def audit_log(self) -> Path:
+        """Who changed what: every promotion and rollback, chained by hashes."""
+        return self.logs / "audit.jsonl"
+
+    @property
     def served_vectors(self) -> Path:
         """Every feature vector that a forecast was made from, one file per UTC day."""
         return self.logs / "served"

@@ -7,7 +7,19 @@ import typer
 from rich.markup import escape
 
 from levibot_core.errors import LevibotError
-from levibot_pipelines.cli import backtest, drift, features, lifecycle, models, online, predict, quality, status, up
+from levibot_pipelines.cli import (
+    audit,
+    backtest,
+    drift,
+    features,
+    lifecycle,
+    models,
+    online,
+    predict,
+    quality,
+    status,
+    up,
+)
 from levibot_pipelines.cli.output import messages
 
 app = typer.Typer(
@@ -27,6 +39,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(features.app, name="features")
 app.add_typer(online.app, name="online")
 app.add_typer(backtest.app, name="backtest")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from levibot_core.config import load_settings
-from levibot_pipelines.cli import cards
+from levibot_pipelines.cli import cards, champions
 from levibot_pipelines.cli.output import (
     JsonOption,
     first_of,
@@ -20,6 +20,9 @@ from levibot_pipelines.workspace import Workspace
 
 app = typer.Typer(help="Registered models: versions, aliases, gates, cards.", no_args_is_help=True)
 app.add_typer(cards.app, name="card")
+app.command("promote")(champions.promote)
+app.command("rollback")(champions.rollback)
+app.command("history")(champions.history)
 
 
 @app.command("list")

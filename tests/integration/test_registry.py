@@ -5,13 +5,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from levibot_core.config import load_settings
-from levibot_core.errors import RegistryError
+from levibot_core.errors import AuditLogError, RegistryError
+from levibot_core.stores.audit_log import AuditLog
 from levibot_core.stores.paths import Home
+from levibot_pipelines.champions import champions, changes, promote, roll_back
+from levibot_pipelines.cli.main import app
 from levibot_pipelines.registration import ensure_base_rate
 from levibot_pipelines.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry
 from levibot_pipelines.runs import ensure_database
@@ -100,9 +105,9 @@ def test_promotion_moves_previous_then_champion_and_leaves_an_audit_trail(
     ensure_base_rate(workspace)
     run_id = registry.start_run("candidate", {})
     version = registry.register(run_id, workspace.home.models / "base_rate", "another", {"family": "base_rate"})
-    registry.set_challenger(version)
+    registry.point(CHALLENGER, version)
 
-    replaced = registry.promote(version, actor="ada", reason="all gates passed")
+    replaced = promote(registry, version, actor="ada", reason="all gates passed")
 
     assert replaced is not None
     assert replaced.version == 1
@@ -113,11 +118,83 @@ def test_promotion_moves_previous_then_champion_and_leaves_an_audit_trail(
         CHALLENGER: 2,
         PREVIOUS: 1,
     }
-    records = [json.loads(line) for line in _audit_log(workspace.home).read_text().splitlines()]
-    assert [(record["from"], record["to"], record["actor"]) for record in records] == [
+    assert [(record.details["from"], record.details["to"], record.actor) for record in changes(registry)] == [
         (None, 1, "levibot"),
         (1, 2, "ada"),
     ]
+    assert AuditLog(workspace.home.audit_log).verify().intact
+
+
+def test_rolling_back_returns_to_who_was_champion_before_and_never_to_what_was_rolled_back(
+    workspace: Workspace, registry: ModelRegistry
+) -> None:
+    ensure_base_rate(workspace)
+    bundle = workspace.home.models / "base_rate"
+    for name in ("second", "third"):
+        run_id = registry.start_run(name, {})
+        promote(registry, registry.register(run_id, bundle, name, {"family": "base_rate"}), "ada", "better")
+
+    first_step = roll_back(registry, "bob", "it loses money")
+    assert [version.version for version in first_step] == [3, 2]
+    assert _aliases(registry) == {CHAMPION: 2, PREVIOUS: 1}
+    assert registry.version(3).tags["state"] == "rolled_back"
+
+    assert [version.version for version in roll_back(registry, "bob", "so does this one")] == [2, 1]
+    assert _aliases(registry) == {CHAMPION: 1}
+    with pytest.raises(RegistryError, match="before version 1"):
+        roll_back(registry, "bob", "and this one")
+
+    promote(registry, 3, "ada", "it was not the model's fault")
+    assert champions(registry) == [1, 3]
+    assert [record.event for record in changes(registry)] == ["promotion"] * 3 + ["rollback"] * 2 + ["promotion"]
+
+
+def test_a_change_that_cannot_be_recorded_is_not_made(workspace: Workspace, registry: ModelRegistry) -> None:
+    ensure_base_rate(workspace)
+    run_id = registry.start_run("second", {})
+    second = registry.register(run_id, workspace.home.models / "base_rate", "second", {"family": "base_rate"})
+    with workspace.home.audit_log.open("ab") as log:
+        log.write(b"not a record\n")
+
+    with pytest.raises(AuditLogError):
+        promote(registry, second, "ada", "better")
+
+    assert _aliases(registry) == {CHAMPION: 1}
+
+
+def test_a_person_promotes_and_rolls_back_by_command(
+    workspace: Workspace, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_base_rate(workspace)
+    run_id = registry.start_run("second", {})
+    registry.register(run_id, workspace.home.models / "base_rate", "second", {"family": "base_rate"})
+    monkeypatch.setenv("LEVIBOT_HOME", str(workspace.home.root))
+
+    def shown(*arguments: str) -> Any:
+        answer = CliRunner().invoke(app, [*arguments, "--json"])
+        return json.loads(answer.stdout) if answer.exit_code == 0 else answer.exception
+
+    refused = shown("models", "promote", "2", "--reason", "it looks good")
+    assert isinstance(refused, RegistryError)
+    assert "never judged" in str(refused)
+    forced = shown("models", "promote", "2", "--reason", "a drill", "--force", "--actor", "ada")
+    assert forced == {"champion": 2, "replaced": 1, "forced": True}
+    assert shown("models", "rollback", "--reason", "the drill ends", "--actor", "ada") == {"champion": 1, "replaced": 2}
+    newest = shown("models", "history")[0]
+    assert (newest["event"], newest["actor"], newest["details"]["to"]) == ("rollback", "ada", 1)
+    verified = shown("audit", "verify")
+    assert (verified["intact"], verified["records"]) == (True, 3)
+    assert shown("audit", "show", "--last", "1")[0]["hash"] == verified["head"]
+    for arguments in (["models", "history"], ["audit", "show"], ["audit", "verify"]):
+        assert "rollback" in CliRunner().invoke(app, arguments).stdout or arguments == ["audit", "verify"]
+
+    log = workspace.home.audit_log
+    log.write_bytes(log.read_bytes().replace(b"a drill", b"a dream"))
+    assert CliRunner().invoke(app, ["audit", "verify"]).exit_code == 1
+
+
+def _aliases(registry: ModelRegistry) -> dict[str, int]:
+    return {alias: found.version for alias in (CHAMPION, PREVIOUS) if (found := registry.by_alias(alias))}
 
 
 def test_an_unknown_version_is_named_with_those_there_are(workspace: Workspace, registry: ModelRegistry) -> None:
@@ -169,10 +246,6 @@ def test_trials_stand_below_their_training_in_the_experiment_of_their_family(reg
     # They are closed already, and their training is still open.
     registry.client.set_tag(parent, "levibot.owner_pid", str(2**31 - 1))
     assert registry.close_abandoned_runs() == 1
-
-
-def _audit_log(home: Home) -> Path:
-    return home.logs / "promotions.jsonl"
 
 
 def test_a_process_killed_while_it_makes_the_database_leaves_no_half_of_one(tmp_path: Path) -> None:

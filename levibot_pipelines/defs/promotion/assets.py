@@ -4,9 +4,11 @@ import dagster as dg
 
 from levibot_core.validation.gates import reasons_against_trading
 from levibot_pipelines.cards import judge_card
+from levibot_pipelines.champions import promote
 from levibot_pipelines.defs.shared.metadata import OWNERS
 from levibot_pipelines.references import BacktestReference, CardReference, ChallengerReference
 from levibot_pipelines.registration import json_tag, trading_tags
+from levibot_pipelines.registry import CHALLENGER
 from levibot_pipelines.workspace import Workspace
 
 
@@ -34,7 +36,7 @@ def challenger(
     verdicts = {"gates": judgement.gates, "trading_gates": judgement.trading_gates}
     tags = {name: json_tag([result.model_dump() for result in results]) for name, results in verdicts.items()}
     workspace.registry.annotate(version, {**tags, **trading_tags(reasons)})
-    workspace.registry.set_challenger(version)
+    workspace.registry.point(CHALLENGER, version)
     return dg.MaterializeResult(
         value=ChallengerReference(version=version, accepted=accepted),
         metadata={
@@ -56,8 +58,7 @@ def champion(workspace: dg.ResourceParam[Workspace], challenger: ChallengerRefer
     """The challenger as champion. Runs only after every gate passed; the alias moves last."""
     if not challenger.accepted:
         raise dg.Failure(f"Version {challenger.version} did not pass its gates and cannot become champion.")
-    replaced = workspace.registry.promote(challenger.version, actor="dagster", reason="passed every promotion gate")
-    workspace.registry.annotate(challenger.version, {"state": "promoted"})
+    replaced = promote(workspace.registry, challenger.version, "dagster", "passed every promotion gate")
     return dg.MaterializeResult(
         metadata={"version": challenger.version, "replaced": replaced.version if replaced else "none"}
     )

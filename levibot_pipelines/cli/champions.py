@@ -1,0 +1,87 @@
+"""`levibot models promote`, `rollback` and `history`: who is champion, and changing it by hand."""
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from levibot_core.config import load_settings
+from levibot_core.errors import RegistryError
+from levibot_core.stores.audit_log import AuditRecord
+from levibot_pipelines import champions
+from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table, working
+from levibot_pipelines.registry import RegisteredVersion
+from levibot_pipelines.workspace import Workspace
+
+ActorOption = Annotated[str | None, typer.Option(help="Who does it, for the audit log; the user when left out.")]
+
+
+def promote(
+    version: Annotated[int, typer.Argument(help="Registered version.")],
+    reason: Annotated[str, typer.Option(help="Why, for the audit log.")],
+    force: Annotated[bool, typer.Option("--force", help="Also a version that did not pass its gates.")] = False,
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a version the champion that the API serves. One that did not pass every gate needs --force."""
+    registry = Workspace.open(load_settings()).registry
+    with working("Moving the champion"):
+        wanted = registry.version(version)
+        objection = _objection(wanted)
+        if objection and not force:
+            raise RegistryError(f"Expected a version that passed every promotion gate, but {objection}.")
+        replaced = champions.promote(registry, version, _named(actor), reason, forced=bool(objection))
+    _show({"champion": version, "replaced": replaced.version if replaced else None, "forced": bool(objection)}, as_json)
+
+
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why, for the audit log.")],
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the champion before the present one champion again."""
+    registry = Workspace.open(load_settings()).registry
+    with working("Moving the champion"):
+        leaving, coming = champions.roll_back(registry, _named(actor), reason)
+    _show({"champion": coming.version, "replaced": leaving.version}, as_json)
+
+
+def history(as_json: JsonOption = False) -> None:
+    """Show every promotion and rollback, newest first."""
+    registry = Workspace.open(load_settings()).registry
+    records = champions.changes(registry)[::-1]
+    if as_json:
+        print_json([record.model_dump(mode="json") for record in records])
+        return
+    print_table(
+        f"{registry.model_name}: who was champion",
+        ("time, UTC", "what", "from", "to", "actor", "reason"),
+        [_row(record) for record in records],
+    )
+
+
+def _named(actor: str | None) -> str:
+    return actor or getpass.getuser()
+
+
+def _objection(version: RegisteredVersion) -> str | None:
+    """Why a version may not become champion without force."""
+    failed = [str(gate["gate"]) for gate in version.gates if not gate["passed"]]
+    if failed:
+        return f"version {version.version} did not pass {', '.join(failed)}; --force promotes it all the same"
+    if not version.gates:
+        return f"version {version.version} was never judged; --force promotes it all the same"
+    return None
+
+
+def _show(result: dict[str, int | bool | None], as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+    else:
+        print_facts("Champion", [(name, "none" if value is None else value) for name, value in result.items()])
+
+
+def _row(record: AuditRecord) -> tuple[object, ...]:
+    details = record.details
+    what = f"{record.event}, forced" if details.get("forced") else record.event
+    return (f"{record.time:%Y-%m-%d %H:%M:%S}", what, details["from"], details["to"], record.actor, details["reason"])
