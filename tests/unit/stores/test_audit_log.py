@@ -1,6 +1,7 @@
 import json
-import multiprocessing
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,19 +146,19 @@ def test_a_record_longer_than_what_is_read_at_once_is_followed(tmp_path: Path) -
     assert log.verify().intact
 
 
-def _append_many(path: Path, actor: str) -> None:
-    for number in range(20):
-        AuditLog(path).append("login", actor, {"number": number})
+_APPEND_MANY = """
+import sys
+from pathlib import Path
+from levibot_core.stores.audit_log import AuditLog
+for number in range(20):
+    AuditLog(Path(sys.argv[1])).append("login", sys.argv[2], {"number": number})
+"""
 
 
 def test_processes_take_turns(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append_many, args=(path, name)) for name in ("ada", "bob")]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    writers = [subprocess.Popen([sys.executable, "-c", _APPEND_MANY, str(path), name]) for name in ("ada", "bob")]
+    assert [writer.wait() for writer in writers] == [0, 0]
 
     log = AuditLog(path)
     assert log.verify().intact
