@@ -15,8 +15,8 @@ import numpy as np
 
 from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
 from levibot_core.market.timeframe import Timeframe
-from levibot_core.models.bundle import BundleManifest
-from levibot_core.models.predictors import BASE_RATE, LIGHTGBM
+from levibot_core.models.bundle import BundleManifest, ModelBundle
+from levibot_core.models.predictors import BASE_RATE, LIGHTGBM, TFT
 from levibot_core.models.uncertainty import VOLATILITY_FEATURE, ReturnOutlook, probability_interval, return_outlook
 from levibot_core.risk.policy import CostAwarePolicy
 from levibot_core.stores.online import FeatureVector
@@ -36,6 +36,7 @@ def predict(
     now_ms: int,
     grace_seconds: float,
     note: str | None = None,
+    bars: np.ndarray | None = None,
 ) -> Prediction:
     """Forecast one symbol.
 
@@ -46,6 +47,8 @@ def predict(
         now_ms: UTC milliseconds.
         grace_seconds: Features older than one bar plus this are stale.
         note: Passed on to the reader of the answer.
+        bars: The model's features of the last bars, float64 (window, f), oldest first, the vector's own included; only
+            a model that looks at more than one needs them.
 
     Raises:
         UnknownSymbolError: the model was not trained on the symbol.
@@ -55,7 +58,7 @@ def predict(
     manifest = served.bundle.manifest
     expect_known(manifest, symbol)
     whole = _whole(manifest, symbol, vector)
-    probability, bounds = _probability(served, whole)
+    probability, bounds = _probability(served, whole, bars)
     outlook = return_outlook(served.uncertainty, symbol, whole.values, manifest.symbols)
     volatility = _volatility(whole, outlook, manifest.horizon_bars)
 
@@ -81,7 +84,7 @@ def predict(
         prob_lower=None if bounds is None else bounds[0],
         prob_upper=None if bounds is None else bounds[1],
         prob_lgbm=probability if manifest.family == LIGHTGBM else None,
-        prob_tft=None,
+        prob_tft=probability if manifest.family == TFT else None,
         prob_sent=None,
         model=served.record.name,
         family=manifest.family,
@@ -147,9 +150,22 @@ def _whole(manifest: BundleManifest, symbol: str, vector: FeatureVector) -> Feat
     return vector
 
 
-def _probability(served: ServedModel, vector: FeatureVector) -> tuple[float, tuple[float, float] | None]:
+def model_input(bundle: ModelBundle, vector: FeatureVector, bars: np.ndarray | None) -> np.ndarray:
+    """What the model is asked: the vector, or the window of bars that ends with it.
+
+    Raises:
+        MissingFeatureError: a feature is missing, or the window is not whole.
+    """
+    if bundle.manifest.window == 1:
+        return bundle.matrix_row(vector.symbol, vector.values)
+    return bundle.matrix_of_bars(vector.symbol, np.empty((0, 0)) if bars is None else bars)
+
+
+def _probability(
+    served: ServedModel, vector: FeatureVector, bars: np.ndarray | None
+) -> tuple[float, tuple[float, float] | None]:
     """The calibrated probability, and the two that bracket it where the calibration knows them."""
-    raw = served.bundle.predict_raw(served.bundle.matrix_row(vector.symbol, vector.values))
+    raw = served.bundle.predict_raw(model_input(served.bundle, vector, bars))
     probability = float(served.bundle.calibrate(raw)[0])
     if not 0.0 <= probability <= 1.0:
         raise BundleError(f"Expected version {served.version} to predict a probability, was {probability}.")

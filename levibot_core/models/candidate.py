@@ -23,7 +23,9 @@ from levibot_core.models.calibration_fitting import fit_calibrator_of
 from levibot_core.models.design import LabelledMatrix, design_matrix, expect_something_to_learn, label_vector
 from levibot_core.models.families import FAMILIES
 from levibot_core.models.metrics import ReliabilityCurve, classification_metrics, log_losses, reliability_curve
-from levibot_core.models.predictors import matrix_columns
+from levibot_core.models.predictors import SYMBOL_CODE, Predictor, matrix_columns
+from levibot_core.models.row_forecasts import forecast_rows, input_of_rows, split_with_windows
+from levibot_core.models.tft.window_predictor import WindowPredictor
 from levibot_core.models.trial_records import record_trials
 from levibot_core.models.trial_returns import policy_rows
 from levibot_core.models.tuning import Search, TrialCallback, TuningResult, tune
@@ -34,6 +36,8 @@ from levibot_core.validation.split import SplitResult
 TRIALS, TUNING = "trials.parquet", "tuning.json"
 BUNDLE, REPORT = "bundle", "calibration.json"
 SCORED_PARTS = ("validation", "calibration", "test")
+WEIGHED_ROWS = 512
+"""Test rows on which a network's weights are averaged, at most."""
 FEWEST_ROWS = 100
 """Rows to train on, at least."""
 
@@ -116,7 +120,7 @@ class Candidate:
 
 
 class FeatureGain(BaseModel):
-    """How much of the total gain of all splits a column brought."""
+    """How much of the total gain of all splits a column brought; of a transformer, its mean selection weight."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -245,18 +249,14 @@ def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedC
         MissingFeatureError, UnknownSymbolError: as `train_candidate`.
         BundleError: the candidate's predictor is not whole.
     """
-    identity, booster = candidate.identity, booster_family(candidate.family)
+    identity, split = candidate.identity, split_with_windows(candidate.identity, split)
     predictor = FAMILIES[candidate.family].read(candidate.predictor_files, matrix_columns(identity.features))
-    raw = {
-        part: predictor.predict(design_matrix(split.parts[part], identity.features, identity.symbols))
-        for part in SCORED_PARTS
-    }
+    raw = {part: forecast_rows(predictor.predict, identity, split.parts[part], split.history) for part in SCORED_PARTS}
     labels = {part: label_vector(rows, part) for part, rows in split.parts.items()}
     choice = fit_calibrator_of(split.calibration, raw["calibration"], labels["calibration"])
     bundle = ModelBundle.build(identity, candidate.family, candidate.predictor_files, choice.calibrator)
     probabilities = {part: bundle.calibrate(scores) for part, scores in raw.items()}
     base_rate = fit_base_rate(labels["train"])
-    gains = booster.importance(candidate.predictor_files[booster.file].decode())
     report = CalibrationReport(
         method=choice.calibrator.method,
         validation_loss=dict(choice.validation_loss),
@@ -264,9 +264,23 @@ def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedC
         base_rate=base_rate,
         base_rate_log_loss=_constant_losses(base_rate, labels),
         reliability=reliability_curve(probabilities["test"], labels["test"]),
-        importance=tuple(FeatureGain(feature=name, gain_share=share) for name, share in gains.items()),
+        importance=_importance(candidate, predictor, split),
     )
     return CalibratedCandidate(bundle, report, probabilities["test"])
+
+
+def _importance(candidate: Candidate, predictor: Predictor, split: SplitResult) -> tuple[FeatureGain, ...]:
+    """What the trees gained by each column, or how much weight a network gave it on some of the test rows."""
+    identity = candidate.identity
+    if isinstance(predictor, WindowPredictor):
+        places = np.linspace(0, split.test.height - 1, min(WEIGHED_ROWS, split.test.height)).round().astype(np.int64)
+        inputs = input_of_rows(identity, split.test[np.unique(places).tolist()], split.history)
+        weights = dict(zip(identity.features, predictor.selection_weights(inputs).mean(axis=0).tolist(), strict=True))
+        shares = dict(sorted({**weights, SYMBOL_CODE: 0.0}.items(), key=lambda item: (-item[1], item[0])))
+    else:
+        booster = booster_family(candidate.family)
+        shares = booster.importance(candidate.predictor_files[booster.file].decode())
+    return tuple(FeatureGain(feature=name, gain_share=share) for name, share in shares.items())
 
 
 def _constant_losses(probability: float, labels: Mapping[str, np.ndarray]) -> dict[str, float]:

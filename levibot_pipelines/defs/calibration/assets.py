@@ -13,18 +13,22 @@ from levibot_pipelines.workspace import Workspace
 @dg.asset(
     key_prefix="calibration",
     group_name="calibration",
-    ins={family: dg.AssetIn(["training", family]) for family in ("lightgbm", "xgboost")},
+    ins={family: dg.AssetIn(["training", family]) for family in ("lightgbm", "xgboost", "tft")},
     io_manager_key="references",
     kinds={"python", "scikitlearn", "mlflow"},
     owners=OWNERS,
 )
 def calibrated_model(
-    workspace: dg.ResourceParam[Workspace], lightgbm: CandidateReference, xgboost: CandidateReference
+    workspace: dg.ResourceParam[Workspace],
+    lightgbm: CandidateReference,
+    xgboost: CandidateReference,
+    tft: CandidateReference,
 ) -> dg.MaterializeResult[ModelReference]:
     """The family of the lowest validation log loss, calibrated, in MLflow's registry. Not served, not judged yet."""
     snapshot = workspace.snapshots.load(lightgbm.snapshot_id)
     split = chronological_split(snapshot.rows)
-    calibrated = [calibrate_family(workspace.registry, candidate, split) for candidate in (lightgbm, xgboost)]
+    trained = [candidate for candidate in (lightgbm, xgboost, tft) if candidate.left_out is None]
+    calibrated = [calibrate_family(workspace.registry, candidate, split) for candidate in trained]
     chosen, model = register_lowest_loss(
         workspace.registry, calibrated, split, snapshot.candles, workspace.settings.threads
     )
