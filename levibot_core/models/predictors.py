@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BASE_RATE: Final = "base_rate"
 LIGHTGBM: Final = "lightgbm"
 XGBOOST: Final = "xgboost"
+ENSEMBLE: Final = "ensemble"
 SYMBOL_CODE: Final = "symbol_code"
 
 
