@@ -18,12 +18,13 @@ from levibot_core.errors import BundleError
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.boosters import booster_family
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
-from levibot_core.models.calibration import CalibrationMethod
+from levibot_core.models.calibration import CalibrationMethod, IdentityCalibrator
 from levibot_core.models.calibration_fitting import fit_calibrator_of
 from levibot_core.models.design import LabelledMatrix, design_matrix, expect_something_to_learn, label_vector
+from levibot_core.models.ensemble_bundle import EnsemblePredictor
 from levibot_core.models.families import FAMILIES
 from levibot_core.models.metrics import ReliabilityCurve, classification_metrics, log_losses, reliability_curve
-from levibot_core.models.predictors import matrix_columns
+from levibot_core.models.predictors import ENSEMBLE, matrix_columns, text_of
 from levibot_core.models.trial_records import record_trials
 from levibot_core.models.trial_returns import policy_rows
 from levibot_core.models.tuning import Search, TrialCallback, TuningResult, tune
@@ -245,7 +246,7 @@ def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedC
         MissingFeatureError, UnknownSymbolError: as `train_candidate`.
         BundleError: the candidate's predictor is not whole.
     """
-    identity, booster = candidate.identity, booster_family(candidate.family)
+    identity = candidate.identity
     predictor = FAMILIES[candidate.family].read(candidate.predictor_files, matrix_columns(identity.features))
     raw = {
         part: predictor.predict(design_matrix(split.parts[part], identity.features, identity.symbols))
@@ -253,20 +254,37 @@ def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedC
     }
     labels = {part: label_vector(rows, part) for part, rows in split.parts.items()}
     choice = fit_calibrator_of(split.calibration, raw["calibration"], labels["calibration"])
-    bundle = ModelBundle.build(identity, candidate.family, candidate.predictor_files, choice.calibrator)
+    # The members of an ensemble are calibrated: a second curve would trust them half as much again.
+    calibrator = IdentityCalibrator() if candidate.family == ENSEMBLE else choice.calibrator
+    bundle = ModelBundle.build(identity, candidate.family, candidate.predictor_files, calibrator)
     probabilities = {part: bundle.calibrate(scores) for part, scores in raw.items()}
     base_rate = fit_base_rate(labels["train"])
-    gains = booster.importance(candidate.predictor_files[booster.file].decode())
     report = CalibrationReport(
-        method=choice.calibrator.method,
+        method=calibrator.method,
         validation_loss=dict(choice.validation_loss),
         metrics={part: classification_metrics(probabilities[part], labels[part]) for part in SCORED_PARTS},
         base_rate=base_rate,
         base_rate_log_loss=_constant_losses(base_rate, labels),
         reliability=reliability_curve(probabilities["test"], labels["test"]),
-        importance=tuple(FeatureGain(feature=name, gain_share=share) for name, share in gains.items()),
+        importance=_importance(bundle),
     )
     return CalibratedCandidate(bundle, report, probabilities["test"])
+
+
+def _importance(bundle: ModelBundle) -> tuple[FeatureGain, ...]:
+    """Share of the gain per column, highest first; of an ensemble, that of its members by their weights."""
+    predictor = bundle.predictor
+    if isinstance(predictor, EnsemblePredictor):
+        total = sum(predictor.recipe.weights) or 1.0
+        found = dict.fromkeys(matrix_columns(bundle.manifest.features), 0.0)
+        for member, weight in zip(predictor.members, predictor.recipe.weights, strict=True):
+            for item in _importance(member):
+                found[item.feature] += item.gain_share * weight / total
+        shares = dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    else:
+        booster = booster_family(bundle.manifest.family)
+        shares = booster.importance(text_of(bundle.files, booster.file))
+    return tuple(FeatureGain(feature=name, gain_share=share) for name, share in shares.items())
 
 
 def _constant_losses(probability: float, labels: Mapping[str, np.ndarray]) -> dict[str, float]:
