@@ -156,7 +156,7 @@ def _said(
 def _attempts(
     recipes: tuple[EnsembleRecipe, ...], bundles: Mapping[str, ModelBundle], split: SplitResult, seconds: float
 ) -> tuple[pl.DataFrame, list[object]]:
-    """One row per recipe, as `TuningResult.trials` has them, judged on the calibration part; and the days of returns."""
+    """One row per recipe, as `TuningResult.trials` has them, judged on the calibration part; and their days."""
     kept, said = _said(bundles, split.calibration, split)
     labels, acted_on = label_vector(kept, "calibration"), policy_rows(kept, split.train)
     moves = kept["forward_return"].cast(pl.Float64).to_numpy()
