@@ -8,6 +8,7 @@ __all__ = [
     "BundleError",
     "ConfigurationError",
     "DataQualityError",
+    "ExplanationError",
     "HomeBusyError",
     "HomeNotWritableError",
     "LakeCorruptionError",
@@ -59,6 +60,10 @@ class SchemaError(LevibotError):
 
 class DataQualityError(LevibotError):
     """Data broke a blocking quality rule."""
+
+
+class ExplanationError(LevibotError):
+    """A forecast cannot be taken apart, as models of that kind have no SHAP values."""
 
 
 class LakeCorruptionError(LevibotError):

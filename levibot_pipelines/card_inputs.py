@@ -29,6 +29,7 @@ from levibot_core.models.metric_intervals import metric_intervals
 from levibot_core.models.rebuild import RebuildReport, candidate_of
 from levibot_core.models.recipe import Recipe
 from levibot_core.models.retraining import Retrained
+from levibot_core.models.row_forecasts import input_of_rows, split_with_windows
 from levibot_core.models.shap_values import ShapSample, shap_sample
 from levibot_core.models.spread import SpreadReport, cross_validated_spread
 from levibot_core.stores.snapshots import Snapshot
@@ -84,7 +85,7 @@ def load_subject(workspace: Workspace, version: int) -> Subject:
     recipe, trials = logged_recipe(workspace, registered)
     bundle = workspace.registry.load_bundle(version)
     snapshot = workspace.snapshots.load(recipe.snapshot.snapshot_id)
-    split = chronological_split(snapshot.rows)
+    split = split_with_windows(bundle.manifest, chronological_split(snapshot.rows))
     trained = Retrained(bundle.files, recipe.rounds, recipe.validation_log_loss)
     calibrated = calibrate_candidate(candidate_of(recipe, trials, trained), split)
     return Subject(registered, bundle, recipe, trials, snapshot, split, calibrated, shap_sample(bundle, split.test))
@@ -103,7 +104,9 @@ def card_inputs(subject: Subject, measured: Measured, rebuilt: RebuildReport | N
         version=subject.registered.version,
         parts=part_summaries(subject.split),
         report=report,
-        against_base_rate=compare_with_base_rate(subject.bundle, report.base_rate, subject.split.test),
+        against_base_rate=compare_with_base_rate(
+            subject.bundle, report.base_rate, subject.split.test, subject.split.history
+        ),
         intervals=_test_intervals(subject),
         shap=shap_summary(subject.shap),
         leakage=measured.leakage,
@@ -171,9 +174,14 @@ def measure_leakage(workspace: Workspace, subject: Subject) -> LeakReport:
 
 def measure_one_row(subject: Subject) -> LatencySummary:
     """How long one prediction takes here and now."""
-    bundle, row = subject.bundle, subject.snapshot.rows.row(-1, named=True)
-    symbol, values = row["symbol"], {name: row[name] for name in bundle.manifest.features}
-    percentiles = measure_latency(lambda: bundle.predict(bundle.matrix_row(symbol, values)))
+    bundle, newest = subject.bundle, subject.split.test.tail(1)
+    manifest, symbol = bundle.manifest, newest["symbol"][0]
+    bars = input_of_rows(manifest, newest, subject.split.history).reshape(manifest.window, -1)[:, :-1]
+    if manifest.window > 1:
+        percentiles = measure_latency(lambda: bundle.predict(bundle.matrix_of_bars(symbol, bars)))
+    else:
+        values = dict(zip(manifest.features, bars[0].tolist(), strict=True))
+        percentiles = measure_latency(lambda: bundle.predict(bundle.matrix_row(symbol, values)))
     return LatencySummary(warm_up=WARM_UP_CALLS, timed=TIMED_CALLS, **percentiles)
 
 

@@ -15,8 +15,9 @@ from levibot_core.backtest.candidate import backtest_model
 from levibot_core.backtest.metrics import backtest_metrics
 from levibot_core.errors import SnapshotError
 from levibot_core.models.card_sections import Judgement
+from levibot_core.models.row_forecasts import predict_rows
 from levibot_core.models.trial_returns import daily_returns, policy_rows
-from levibot_core.validation.comparison import compare_with_base_rate, compare_with_model, predict_rows
+from levibot_core.validation.comparison import compare_with_base_rate, compare_with_model
 from levibot_core.validation.gates import (
     GateFacts,
     LossComparison,
@@ -51,7 +52,7 @@ def judge(
         latency_p95_ms=card["latency"]["p95_ms"],
         against_champion=against_champion,
         against_base_rate=compare_with_base_rate(
-            subject.bundle, subject.calibrated.report.base_rate, subject.split.test
+            subject.bundle, subject.calibrated.report.base_rate, subject.split.test, subject.split.history
         ),
         snapshot_verified=_verified(workspace, subject.snapshot.manifest.snapshot_id),
         code_version=card["provenance"]["code_version"],
@@ -81,6 +82,7 @@ def _against(workspace: Workspace, subject: Subject, champion: RegisteredVersion
         workspace.registry.load_bundle(champion.version),
         subject.split.test,
         f"the champion, version {champion.version}",
+        subject.split.history,
     )
 
 
@@ -90,7 +92,7 @@ def _trading(workspace: Workspace, subject: Subject) -> TradingFacts:
     _, lifetime = workspace.trial_store.ledger.returns_matrix(bundle.manifest.model_name)
     candidates = subject.trials.filter(pl.col("state") == "complete")
     return measure_trading(
-        daily_returns(predict_rows(bundle, split.test), policy_rows(split.test, split.train)),
+        daily_returns(predict_rows(bundle, split.test, split.history), policy_rows(split.test, split.train)),
         lifetime.T,
         np.array(candidates["returns"].to_list(), dtype=np.float64),
     )

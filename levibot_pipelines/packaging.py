@@ -31,21 +31,29 @@ def model_requirements(family: str) -> list[str]:
 
 
 def model_signature(manifest: BundleManifest) -> "ModelSignature":
-    """Input: a float64 column per feature and `symbol`. Output: the probability of a rise."""
+    """Input: a float64 column per feature, `symbol` and, for windows, `ts`. Output: the probability of a rise."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    inputs = [ColSpec(DataType.double, name) for name in manifest.features]
+    features = [ColSpec(DataType.double, name) for name in manifest.features]
+    opened = [ColSpec(DataType.datetime, "ts")] if manifest.window > 1 else []
     return ModelSignature(
-        inputs=Schema([*inputs, ColSpec(DataType.string, "symbol")]),
+        inputs=Schema([*features, ColSpec(DataType.string, "symbol"), *opened]),
         outputs=Schema([ColSpec(DataType.double, "prob_up")]),
     )
 
 
 def example_frame(manifest: BundleManifest, rows: pl.DataFrame | None) -> "pd.DataFrame":
-    """The last few of the rows as a model takes them; zeros in a home that has no rows yet."""
+    """The last few of the rows as a model takes them; zeros in a home that has no rows yet.
+
+    For a model that looks at a window these are bars of one symbol, enough for a few forecasts.
+    """
     if rows is None:
         rows = pl.DataFrame({"symbol": manifest.symbols, **dict.fromkeys(manifest.features, 0.0)})
+    if manifest.window > 1:
+        own = rows.filter(pl.col("symbol") == rows["symbol"][-1]).sort("ts").tail(manifest.window + _EXAMPLE_ROWS - 1)
+        ts = pl.col("ts").dt.replace_time_zone(None).cast(pl.Datetime("ns"))
+        return own.select(*manifest.features, "symbol", ts).to_pandas()
     return rows.select(*manifest.features, "symbol").tail(_EXAMPLE_ROWS).to_pandas()
 
 

@@ -20,6 +20,7 @@ from levibot_core.models.candidate import BUNDLE, CalibratedCandidate, Candidate
 from levibot_core.models.metric_intervals import ReliabilityBand, reliability_band
 from levibot_core.models.plots import importance_png, reliability_png
 from levibot_core.models.predictors import BASE_RATE
+from levibot_core.models.row_forecasts import split_with_windows
 from levibot_core.models.uncertainty_fitting import UncertainModel
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.validation.split import SplitResult
@@ -113,14 +114,16 @@ class CalibratedFamily:
 
 def calibrate_family(registry: ModelRegistry, candidate: CandidateReference, split: SplitResult) -> CalibratedFamily:
     """Calibrate a candidate, and leave what was measured in its folder and its MLflow run."""
-    calibrated = calibrate_candidate(Candidate.load(candidate.folder), split)
+    trained = Candidate.load(candidate.folder)
+    calibrated = calibrate_candidate(trained, split)
     calibrated.save(candidate.folder)
+    test = split_with_windows(trained.identity, split).test
     report = calibrated.report
     title = f"Reliability of {candidate.family} on the test rows"
     gains = {item.feature: item.gain_share for item in report.importance}
     plots = {
         "reliability": reliability_png(
-            report.reliability, calibrated.test_probabilities, report.base_rate, title, _band(calibrated, split.test)
+            report.reliability, calibrated.test_probabilities, report.base_rate, title, _band(calibrated, test)
         ),
         "importance": importance_png(gains, f"Share of the gain of {candidate.family}"),
     }

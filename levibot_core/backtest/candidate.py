@@ -13,10 +13,10 @@ from levibot_core.errors import MissingFeatureError
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.design import design_matrix
+from levibot_core.models.row_forecasts import predict_rows
 from levibot_core.models.uncertainty import VOLATILITY_FEATURE, read_uncertainty
 from levibot_core.risk.policy import CostAwarePolicy
 from levibot_core.stores.snapshots import Snapshot
-from levibot_core.validation.comparison import predict_rows
 
 _DEFAULT_PARAMETERS = BacktestParameters()
 
@@ -39,28 +39,31 @@ def backtest_model(
     policy = CostAwarePolicy(taker_fee=parameters.taker_fee, slippage=parameters.slippage)
     candles = snapshot.candles.filter(pl.col("ts") >= rows["ts"].min())
     timeframe = Timeframe.parse(snapshot.manifest.timeframe)
-    return run_backtest(candles, forecasts_that_pay(bundle, rows, policy), timeframe, parameters)
+    return run_backtest(candles, forecasts_that_pay(bundle, rows, policy, snapshot.rows), timeframe, parameters)
 
 
-def forecasts_that_pay(bundle: ModelBundle, rows: pl.DataFrame, policy: CostAwarePolicy) -> pl.DataFrame:
+def forecasts_that_pay(
+    bundle: ModelBundle, rows: pl.DataFrame, policy: CostAwarePolicy, history: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """A model's forecasts, without those whose edge does not exceed the cost of a round trip.
 
     Args:
         bundle: The model.
         rows: Features of the model, `symbol`, `ts`.
         policy: What a trade costs.
+        history: The rows that windows are cut from, `rows` among them; `rows` themselves when None.
 
     Returns:
-        `symbol`, `ts` and `prob_up` of every row, in their order; null where acting is not expected to pay, and where
-        nothing moved, so that there is no volatility to expect.
+        `symbol`, `ts` and `prob_up` of every row, in their order; null where acting is not expected to pay, where
+        nothing moved, so that there is no volatility to expect, and where the model's window is not whole.
 
     Raises:
         MissingFeatureError: a feature is absent, or NaN or infinite in some row.
         UnknownSymbolError: a row's symbol is not among the model's.
         BundleError: the model's volatility head cannot be read.
     """
-    probabilities, volatilities = predict_rows(bundle, rows), expected_volatilities(bundle, rows)
-    moves = volatilities > 0.0
+    probabilities, volatilities = predict_rows(bundle, rows, history), expected_volatilities(bundle, rows)
+    moves = (volatilities > 0.0) & np.isfinite(probabilities)
     pays = np.zeros(rows.height, dtype=np.bool_)
     pays[moves] = policy.pays(probabilities[moves], volatilities[moves])
     return rows.select("symbol", "ts", prob_up=pl.when(pl.Series(pays)).then(pl.Series(probabilities)))

@@ -8,6 +8,10 @@
 
 A bundle with one altered byte, a missing or an additional file is refused. This is all the serving layer imports
 of a model: numpy, pydantic, and the family's library once a predictor is read. Training and registration are elsewhere.
+
+The input of a forecast has a row per bar: float64 (n, f + 1) for a model that looks at one bar, and float64
+(n, window, f + 1), oldest bar first, for one that looks at more. Cutting windows out of training rows is the work of
+`.row_forecasts`.
 """
 
 import hashlib
@@ -21,10 +25,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from levibot_core.errors import BundleError
+from levibot_core.errors import BundleError, MissingFeatureError
+from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.calibration import CalibrationMethod, Calibrator, calibrator_from_json
 from levibot_core.models.families import FAMILIES
 from levibot_core.models.predictors import Predictor, assemble_matrix, assemble_row, matrix_columns, text_of
+from levibot_core.models.tft.windows import RowWindows
 
 FORMAT: Final = "levibot-bundle/1"
 MANIFEST = "manifest.json"
@@ -147,13 +153,15 @@ class ModelBundle:
         return {name: self._files[name] for name in PARTS if name in self._files}
 
     def predict_raw(self, matrix: np.ndarray) -> np.ndarray:
-        """Uncalibrated scores, float64 (n,), of a design matrix, float64 (n, f + 1)."""
+        """Uncalibrated scores, float64 (n,), of the inputs that `predict` takes."""
         return self._predictor.predict(matrix)
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """Calibrated probability of a rise after the horizon, float64 (n,), of a design matrix, float64 (n, f + 1).
+        """Calibrated probability of a rise after the horizon, float64 (n,).
 
-        Columns are the manifest's features in order, then the symbol code.
+        Args:
+            matrix: A design matrix, float64 (n, f + 1), where the window is 1, else float64 (n, window, f + 1), oldest
+                bar first. Columns are the manifest's features in order, then the symbol code.
 
         Raises:
             MissingFeatureError: a value of the matrix is NaN or infinite (the base rate does not look at it).
@@ -167,6 +175,7 @@ class ModelBundle:
 
         Raises:
             MissingFeatureError: as `predict`.
+            ExplanationError: models of this family have no SHAP values.
         """
         return self._predictor.contributions(matrix)
 
@@ -183,6 +192,28 @@ class ModelBundle:
         """
         return assemble_row(symbol, values, self.manifest.features, self.manifest.symbols)
 
+    def matrix_of_bars(self, symbol: str, bars: np.ndarray) -> np.ndarray:
+        """The input of one forecast: float64 (1, f + 1) where the window is 1, else float64 (1, window, f + 1).
+
+        Args:
+            symbol: Inside spelling.
+            bars: The manifest's features of the last `window` successive bars, float64 (window, f), oldest first.
+
+        Raises:
+            UnknownSymbolError: the model does not know the symbol.
+            MissingFeatureError: another shape, or a value is NaN or infinite.
+        """
+        manifest = self.manifest
+        expected = (manifest.window, len(manifest.features))
+        if bars.shape != expected:
+            raise MissingFeatureError(
+                f"Expected {expected[0]} successive bars with {expected[1]} features each, was {bars.shape}. A window "
+                "is whole, or there is no forecast."
+            )
+        columns = {name: bars[:, place] for place, name in enumerate(manifest.features)}
+        matrix = self.matrix([symbol] * manifest.window, columns)
+        return matrix if manifest.window == 1 else matrix[np.newaxis]
+
     def matrix(self, row_symbols: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The design matrix, float64 (n, f + 1), of n rows: their symbols, and the values (n,) of each feature.
 
@@ -191,6 +222,28 @@ class ModelBundle:
             MissingFeatureError: a feature is absent, or NaN or infinite in some row.
         """
         return assemble_matrix(row_symbols, columns, self.manifest.features, self.manifest.symbols)
+
+    def predict_bars(
+        self, row_symbols: Sequence[str], ts_ms: np.ndarray, columns: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        """Calibrated probabilities, float64 (n,), at n bars in any order, each of whose window is among the others.
+
+        NaN where that is not so: at the first bars of a symbol, and after a missing one.
+
+        Args:
+            row_symbols: Symbol of each bar.
+            ts_ms: Open time of each bar, int64 (n,), UTC milliseconds.
+            columns: Feature name to values, each (n,).
+
+        Raises:
+            UnknownSymbolError, MissingFeatureError: as `matrix`.
+        """
+        manifest, matrix = self.manifest, self.matrix(row_symbols, columns)
+        if manifest.window == 1:
+            return self.predict(matrix)
+        bar_ms = Timeframe.parse(manifest.timeframe).milliseconds
+        windows = RowWindows.over(matrix, matrix[:, -1], ts_ms, manifest.window, bar_ms)
+        return windows.apply(self.predict, np.arange(len(matrix)))
 
     def save(self, folder: Path) -> None:
         """Write the bundle as that folder: whole, or not at all. A bundle that stood there is replaced.

@@ -24,7 +24,9 @@ from levibot_core.models.design import LabelledMatrix, design_matrix, expect_som
 from levibot_core.models.ensemble_bundle import EnsemblePredictor
 from levibot_core.models.families import FAMILIES
 from levibot_core.models.metrics import ReliabilityCurve, classification_metrics, log_losses, reliability_curve
-from levibot_core.models.predictors import ENSEMBLE, matrix_columns, text_of
+from levibot_core.models.predictors import ENSEMBLE, SYMBOL_CODE, matrix_columns, text_of
+from levibot_core.models.row_forecasts import forecast_rows, input_of_rows, split_with_windows
+from levibot_core.models.tft.window_predictor import WindowPredictor
 from levibot_core.models.trial_records import record_trials
 from levibot_core.models.trial_returns import policy_rows
 from levibot_core.models.tuning import Search, TrialCallback, TuningResult, tune
@@ -35,6 +37,8 @@ from levibot_core.validation.split import SplitResult
 TRIALS, TUNING = "trials.parquet", "tuning.json"
 BUNDLE, REPORT = "bundle", "calibration.json"
 SCORED_PARTS = ("validation", "calibration", "test")
+WEIGHED_ROWS = 512
+"""Test rows on which a network's weights are averaged, at most."""
 FEWEST_ROWS = 100
 """Rows to train on, at least."""
 
@@ -117,7 +121,7 @@ class Candidate:
 
 
 class FeatureGain(BaseModel):
-    """How much of the total gain of all splits a column brought."""
+    """How much of the total gain of all splits a column brought; of a transformer, its mean selection weight."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -246,12 +250,9 @@ def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedC
         MissingFeatureError, UnknownSymbolError: as `train_candidate`.
         BundleError: the candidate's predictor is not whole.
     """
-    identity = candidate.identity
+    identity, split = candidate.identity, split_with_windows(candidate.identity, split)
     predictor = FAMILIES[candidate.family].read(candidate.predictor_files, matrix_columns(identity.features))
-    raw = {
-        part: predictor.predict(design_matrix(split.parts[part], identity.features, identity.symbols))
-        for part in SCORED_PARTS
-    }
+    raw = {part: forecast_rows(predictor.predict, identity, split.parts[part], split.history) for part in SCORED_PARTS}
     labels = {part: label_vector(rows, part) for part, rows in split.parts.items()}
     choice = fit_calibrator_of(split.calibration, raw["calibration"], labels["calibration"])
     # The members of an ensemble are calibrated: a second curve would trust them half as much again.
@@ -266,23 +267,31 @@ def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedC
         base_rate=base_rate,
         base_rate_log_loss=_constant_losses(base_rate, labels),
         reliability=reliability_curve(probabilities["test"], labels["test"]),
-        importance=_importance(bundle),
+        importance=_importance(bundle, split),
     )
     return CalibratedCandidate(bundle, report, probabilities["test"])
 
 
-def _importance(bundle: ModelBundle) -> tuple[FeatureGain, ...]:
-    """Share of the gain per column, highest first; of an ensemble, that of its members by their weights."""
-    predictor = bundle.predictor
+def _importance(bundle: ModelBundle, split: SplitResult) -> tuple[FeatureGain, ...]:
+    """What the trees gained by each column, or how much weight a network gave it on some of the test rows.
+
+    Of an ensemble, that of its members by their weights.
+    """
+    predictor, manifest = bundle.predictor, bundle.manifest
     if isinstance(predictor, EnsemblePredictor):
         total = sum(predictor.recipe.weights) or 1.0
-        found = dict.fromkeys(matrix_columns(bundle.manifest.features), 0.0)
+        found = dict.fromkeys(matrix_columns(manifest.features), 0.0)
         for member, weight in zip(predictor.members, predictor.recipe.weights, strict=True):
-            for item in _importance(member):
+            for item in _importance(member, split):
                 found[item.feature] += item.gain_share * weight / total
         shares = dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    elif isinstance(predictor, WindowPredictor):
+        places = np.linspace(0, split.test.height - 1, min(WEIGHED_ROWS, split.test.height)).round().astype(np.int64)
+        inputs = input_of_rows(manifest, split.test[np.unique(places).tolist()], split.history)
+        weights = dict(zip(manifest.features, predictor.selection_weights(inputs).mean(axis=0).tolist(), strict=True))
+        shares = dict(sorted({**weights, SYMBOL_CODE: 0.0}.items(), key=lambda item: (-item[1], item[0])))
     else:
-        booster = booster_family(bundle.manifest.family)
+        booster = booster_family(manifest.family)
         shares = booster.importance(text_of(bundle.files, booster.file))
     return tuple(FeatureGain(feature=name, gain_share=share) for name, share in shares.items())
 

@@ -21,9 +21,10 @@ from levibot_core.models.design import label_vector
 from levibot_core.models.ensemble import EnsembleMethod, EnsembleRecipe
 from levibot_core.models.ensemble_bundle import EnsemblePredictor, ensemble_files, ensemble_identity
 from levibot_core.models.ensemble_fitting import choose_final, fit_stacking, sharpe_vote
-from levibot_core.models.ensemble_folds import FOLDS, MOST_TRAINING_ROWS, Member, forecast, forecast_out_of_fold
+from levibot_core.models.ensemble_folds import FOLDS, MOST_TRAINING_ROWS, Member, forecast_out_of_fold
 from levibot_core.models.metrics import BANDWIDTH_PER_OVERLAP, log_losses, mean_with_interval
 from levibot_core.models.predictors import ENSEMBLE
+from levibot_core.models.row_forecasts import predict_rows
 from levibot_core.models.trial_returns import daily_returns, policy_rows, profit_weighted_log_loss, sharpe_per_day
 from levibot_core.models.tuning import FIGURES, TuningResult
 from levibot_core.stores.trial_ledger import LEDGER_SCHEMA, TrialLedger
@@ -147,8 +148,7 @@ def _said(
     members: Mapping[str, ModelBundle], rows: pl.DataFrame, split: SplitResult
 ) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
     """The rows that every member forecasts, and what each says of them, (n,)."""
-    history = pl.concat(split.parts.values())
-    said = {name: forecast(member, rows, history) for name, member in members.items()}
+    said = {name: predict_rows(member, rows, split.history) for name, member in members.items()}
     whole = np.isfinite(np.array(list(said.values()))).all(axis=0)
     return rows.filter(pl.Series(whole)), {name: probability[whole] for name, probability in said.items()}
 

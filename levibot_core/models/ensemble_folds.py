@@ -14,8 +14,9 @@ import polars as pl
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.candidate import Candidate
-from levibot_core.models.design import design_matrix, label_vector
+from levibot_core.models.design import label_vector
 from levibot_core.models.retraining import training_of
+from levibot_core.models.row_forecasts import predict_rows
 from levibot_core.models.spread import stopping_rows
 from levibot_core.models.trial_returns import daily_returns, policy_rows
 from levibot_core.validation.purged import PurgedWalkForward
@@ -78,7 +79,7 @@ def forecast_out_of_fold(
     dropped = 0
     for train_places, test_places in splitter.split(known, ends):
         train, test = rows[train_places], rows[test_places]
-        said = {name: forecast(_trained_on(train, member, threads), test, rows) for name, member in members.items()}
+        said = {name: predict_rows(_trained_on(train, member, threads), test, rows) for name, member in members.items()}
         whole = np.isfinite(np.array(list(said.values()))).all(axis=0)
         dropped += int((~whole).sum())
         kept = test.filter(pl.Series(whole))
@@ -93,12 +94,6 @@ def forecast_out_of_fold(
         {name: np.concatenate(parts) for name, parts in returns.items()},
         dropped,
     )
-
-
-def forecast(bundle: ModelBundle, rows: pl.DataFrame, history: pl.DataFrame) -> np.ndarray:
-    """Calibrated probabilities of rows, float64 (n,); NaN where the model has no whole window of the history."""
-    del history  # Windows of several bars are cut from it; a model of one bar needs none.
-    return bundle.predict(design_matrix(rows, bundle.manifest.features, bundle.manifest.symbols))
 
 
 def thinned(rows: pl.DataFrame, most: int, horizon_bars: int) -> pl.DataFrame:

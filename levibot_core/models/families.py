@@ -12,11 +12,14 @@ from levibot_core.models.predictors import (
     BASE_RATE,
     ENSEMBLE,
     LIGHTGBM,
+    TFT,
     XGBOOST,
     Predictor,
     read_base_rate,
     read_lightgbm,
 )
+from levibot_core.models.tft.predictor import CONFIGURATION_FILE, ONNX_FILE, WEIGHTS_FILE
+from levibot_core.models.tft.window_predictor import read_window_predictor
 from levibot_core.models.xgboost_json import read_xgboost
 
 
@@ -48,6 +51,7 @@ _SINGLE: Mapping[str, Family] = {
     BASE_RATE: Family(("base_rate.json",), read_base_rate),
     LIGHTGBM: Family(("booster.txt",), read_lightgbm, ("lightgbm",)),
     XGBOOST: Family(("xgboost.json",), read_xgboost, ("xgboost-cpu",)),
+    TFT: Family((ONNX_FILE, CONFIGURATION_FILE, WEIGHTS_FILE), read_window_predictor, ("onnxruntime",)),
 }
 
 FAMILIES: Mapping[str, Family] = {

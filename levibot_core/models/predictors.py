@@ -21,19 +21,27 @@ if TYPE_CHECKING:
 BASE_RATE: Final = "base_rate"
 LIGHTGBM: Final = "lightgbm"
 XGBOOST: Final = "xgboost"
+TFT: Final = "tft"
 ENSEMBLE: Final = "ensemble"
 SYMBOL_CODE: Final = "symbol_code"
 
 
 class Predictor(Protocol):
-    """Maps a design matrix to uncalibrated probabilities. Safe to share between threads."""
+    """Maps a design matrix to uncalibrated probabilities. Safe to share between threads.
+
+    One of a window of several bars takes float64 (n, window, f + 1) in place of (n, f + 1), oldest bar first.
+    """
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """Probability of a rise per row: float64 (n, f + 1) in, float64 (n,) out."""
         ...
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
-        """SHAP values in log-odds, float64 (n, f + 1): what each value of a row adds to the mean forecast."""
+        """SHAP values in log-odds, float64 (n, f + 1): what each value of a row adds to the mean forecast.
+
+        Raises:
+            ExplanationError: models of this family have none.
+        """
         ...
 
 

@@ -22,9 +22,9 @@ from levibot_core.errors import SnapshotError
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.candidate import BUNDLE, Candidate, TrialStore, calibrate_candidate, train_candidate
-from levibot_core.models.design import design_matrix
 from levibot_core.models.recipe import Environment, Recipe, check_trials, environment_differences, trials_digest
 from levibot_core.models.retraining import Retrained, training_of
+from levibot_core.models.row_forecasts import predict_rows, with_windows
 from levibot_core.models.tuning import TuningResult
 from levibot_core.models.uncertainty_fitting import add_uncertainty
 from levibot_core.stores.lake import Lake
@@ -111,7 +111,7 @@ def rebuild(
     if bundle.parts:
         again_bundle = add_uncertainty(again_bundle, split, snapshot.candles, recipe.threads).bundle
     again_bundle.save(folder / BUNDLE)
-    compared = _compare(bundle, ModelBundle.load(folder / BUNDLE), split.test, training.tolerance)
+    compared = _compare(bundle, ModelBundle.load(folder / BUNDLE), split, training.tolerance)
     mismatches += compared.mismatches
     return RebuildReport(
         identical=not mismatches,
@@ -138,7 +138,7 @@ def rebuild_base_rate(bundle: ModelBundle, snapshot: Snapshot | None) -> Rebuild
     identity = BundleIdentity(**bundle.manifest.model_dump(include=set(BundleIdentity.model_fields)))
     split = chronological_split(snapshot.rows) if snapshot else None
     rebuilt = base_rate_bundle(identity, split.train["label"].to_numpy() if split else None)
-    compared = _compare(bundle, rebuilt, split.test if split else None, tolerance=0.0)
+    compared = _compare(bundle, rebuilt, split, tolerance=0.0)
     return RebuildReport(
         identical=not compared.mismatches,
         seconds=time.perf_counter() - started,
@@ -175,9 +175,9 @@ class _Comparison:
     largest_difference: float
 
 
-def _compare(registered: ModelBundle, rebuilt: ModelBundle, test: pl.DataFrame | None, tolerance: float) -> _Comparison:
+def _compare(registered: ModelBundle, rebuilt: ModelBundle, split: SplitResult | None, tolerance: float) -> _Comparison:
     """Files and test forecasts of two models; files only have to be equal where forecasts have to be."""
-    forecasts = [np.empty(0) if test is None else _forecasts(model, test) for model in (registered, rebuilt)]
+    forecasts = [np.empty(0) if split is None else _test_forecasts(model, split) for model in (registered, rebuilt)]
     hashes = [
         {**model.manifest.files, TEST_FORECASTS: hashlib.sha256(found.tobytes()).hexdigest()}
         for model, found in zip((registered, rebuilt), forecasts, strict=True)
@@ -197,8 +197,9 @@ def _compare(registered: ModelBundle, rebuilt: ModelBundle, test: pl.DataFrame |
     return _Comparison(tuple(mismatches), hashes[0], hashes[1], largest)
 
 
-def _forecasts(bundle: ModelBundle, rows: pl.DataFrame) -> np.ndarray:
-    return bundle.predict(design_matrix(rows, bundle.manifest.features, bundle.manifest.symbols))
+def _test_forecasts(bundle: ModelBundle, split: SplitResult) -> np.ndarray:
+    rows = with_windows(bundle.manifest, split.test, split.history)
+    return predict_rows(bundle, rows, split.history)
 
 
 def obtain_snapshot(store: SnapshotStore, lake: Lake, manifest: SnapshotManifest) -> tuple[Snapshot, str]:

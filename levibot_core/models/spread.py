@@ -16,9 +16,9 @@ from levibot_core.errors import DataQualityError
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.calibration import IdentityCalibrator
-from levibot_core.models.design import design_matrix
 from levibot_core.models.metrics import classification_metrics, log_losses
 from levibot_core.models.retraining import training_of
+from levibot_core.models.row_forecasts import predict_rows, with_windows
 
 # The last part of a fold's training rows stops the training; the same share as of the one chronological split.
 STOPPING_SHARE = 0.2
@@ -97,15 +97,14 @@ def cross_validated_spread(
     runs = []
     for number, (train_places, test_places) in enumerate(folds, start=1):
         fitted, stopping = stopping_rows(rows[train_places])
-        test = rows[test_places]
-        matrix = design_matrix(test, identity.features, identity.symbols)
+        test = with_windows(identity, rows[test_places], rows)
         labels = test["label"].to_numpy()
         base_rate = fit_base_rate(fitted["label"].to_numpy())
         constant = float(log_losses(np.full(labels.size, base_rate), labels).mean())
         models = train_model(fitted, stopping, identity, parameters, profile, seeds, threads)
         for seed, trained in zip(seeds, models, strict=True):
             model = ModelBundle.build(identity, family, trained.files, IdentityCalibrator())
-            scores = classification_metrics(model.predict(matrix), labels)
+            scores = classification_metrics(predict_rows(model, test, rows), labels)
             runs.append(
                 SpreadRun(
                     fold=number,

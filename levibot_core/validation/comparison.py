@@ -8,27 +8,31 @@ import polars as pl
 
 from levibot_core.errors import BundleError
 from levibot_core.models.bundle import ModelBundle
-from levibot_core.models.design import design_matrix
 from levibot_core.models.metrics import paired_log_loss_difference
+from levibot_core.models.row_forecasts import predict_rows
 from levibot_core.validation.gates import LossComparison
 
 
-def predict_rows(bundle: ModelBundle, rows: pl.DataFrame) -> np.ndarray:
-    """Calibrated probabilities, float64 (n,), of training rows with the bundle's features and a `symbol` column."""
-    return bundle.predict(design_matrix(rows, bundle.manifest.features, bundle.manifest.symbols))
+def compare_with_model(
+    candidate: ModelBundle,
+    reference: ModelBundle,
+    rows: pl.DataFrame,
+    name: str,
+    history: pl.DataFrame | None = None,
+) -> LossComparison:
+    """Difference of log loss on the rows that both models can forecast; below 0 the candidate is better.
 
-
-def compare_with_model(candidate: ModelBundle, reference: ModelBundle, rows: pl.DataFrame, name: str) -> LossComparison:
-    """Difference of log loss on the rows whose symbol both models know; below 0 the candidate is better.
+    Those are the rows whose symbol both know and, for a model that looks at a window of bars, whose window is whole.
 
     Args:
         candidate: The model that wants to be promoted.
         reference: The model it has to beat.
         rows: Untouched rows: features of both models, `symbol`, `ts`, `label`.
         name: The reference in words.
+        history: The rows that windows are cut from, `rows` among them; `rows` themselves when None.
 
     Raises:
-        BundleError: the two models share no symbol.
+        BundleError: the two models share no symbol, or there is no row that both can forecast.
     """
     shared = rows.filter(pl.col("symbol").is_in(list(reference.manifest.symbols)))
     if shared.is_empty():
@@ -36,17 +40,28 @@ def compare_with_model(candidate: ModelBundle, reference: ModelBundle, rows: pl.
             f"Expected {name} to know one of the candidate's symbols ({', '.join(candidate.manifest.symbols)}), "
             f"but it knows {', '.join(reference.manifest.symbols)}. Train on a symbol of the champion's too."
         )
-    return _compare(
-        predict_rows(candidate, shared), predict_rows(reference, shared), shared, candidate.manifest.horizon_bars, name
-    )
+    new, old = (predict_rows(model, shared, history) for model in (candidate, reference))
+    both = np.isfinite(new) & np.isfinite(old)
+    if not both.any():
+        raise BundleError(
+            f"Expected rows that the candidate and {name} can both forecast, was none of {shared.height}: windows of "
+            f"{candidate.manifest.window} and {reference.manifest.window} bars are not whole. Take more days."
+        )
+    overlap = candidate.manifest.horizon_bars
+    return _compare(new[both], old[both], shared.filter(pl.Series(both)), overlap, name)
 
 
-def compare_with_base_rate(candidate: ModelBundle, base_rate: float, rows: pl.DataFrame) -> LossComparison:
-    """Difference of log loss to the better of two constant forecasts; see `compare_with_constants`."""
-    times = rows["ts"].dt.epoch("ms").to_numpy()
-    return compare_with_constants(
-        predict_rows(candidate, rows), rows["label"].to_numpy(), times, candidate.manifest.horizon_bars, base_rate
-    )
+def compare_with_base_rate(
+    candidate: ModelBundle, base_rate: float, rows: pl.DataFrame, history: pl.DataFrame | None = None
+) -> LossComparison:
+    """Difference of log loss to the better of two constant forecasts; see `compare_with_constants`.
+
+    Rows without a whole window in `history` (`rows` themselves when None) are left out.
+    """
+    probabilities = predict_rows(candidate, rows, history)
+    known = np.isfinite(probabilities)
+    times, labels = rows["ts"].dt.epoch("ms").to_numpy()[known], rows["label"].to_numpy()[known]
+    return compare_with_constants(probabilities[known], labels, times, candidate.manifest.horizon_bars, base_rate)
 
 
 def compare_with_constants(

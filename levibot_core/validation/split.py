@@ -53,6 +53,8 @@ class SplitResult:
         boundaries: Part name to its first decision time, UTC milliseconds.
         purged: Part name to the number of its rows left out, because their label reaches into the next part or the
             embargo before it.
+        source: What was split, with the rows that were purged: their features were known all the same, and windows of
+            later rows reach over them. None where the parts were changed since.
     """
 
     train: pl.DataFrame
@@ -61,6 +63,12 @@ class SplitResult:
     test: pl.DataFrame
     boundaries: Mapping[str, int]
     purged: Mapping[str, int]
+    source: pl.DataFrame | None = None
+
+    @property
+    def history(self) -> pl.DataFrame:
+        """The rows that windows of a part's rows are cut from: `source`, or all parts after another."""
+        return pl.concat(self.parts.values()) if self.source is None else self.source
 
     @property
     def parts(self) -> Mapping[str, pl.DataFrame]:
@@ -137,4 +145,4 @@ def split_at(rows: pl.DataFrame, boundaries: Mapping[str, int], embargo_ms: int 
             f"Expected rows in every part of the split, was none in {', '.join(empty)} (purged {purged}). "
             "Take more days or a shorter horizon."
         )
-    return SplitResult(**parts, boundaries=dict(zip(PARTS, starts, strict=True)), purged=purged)
+    return SplitResult(**parts, boundaries=dict(zip(PARTS, starts, strict=True)), purged=purged, source=rows)

@@ -6,6 +6,7 @@ the older one takes them as constants, which they are: every window has one leng
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from levibot_core.models.tft.predictor import (
     INPUT,
     ONNX_FILE,
     OUTPUT,
+    WEIGHTS,
     WEIGHTS_FILE,
     open_session,
 )
@@ -44,7 +46,7 @@ def tft_files(trained: TrainedTFT) -> dict[str, bytes]:
     Raises:
         BundleError: on windows of the validation part, ONNX Runtime and torch differ by more than 1e-5.
     """
-    wrapped = _WindowsToQuantiles(trained.network).eval()
+    wrapped = _WindowsToAnswers(trained.network, trained.configuration.features).eval()
     data = trained.data
     rows = data.validation[:: -(-len(data.validation) // _COMPARED_WINDOWS)]
     windows = torch.from_numpy(np.asarray(data.windows.at(rows), dtype=np.float32))
@@ -57,19 +59,24 @@ def tft_files(trained: TrainedTFT) -> dict[str, bytes]:
     }
 
 
-class _WindowsToQuantiles(torch.nn.Module):
-    """The network as a function from windows, float32 (n, window, k), to quantiles, float32 (n, q)."""
+class _WindowsToAnswers(torch.nn.Module):
+    """The network as a function from windows, float32 (n, window, k), to quantiles (n, q) and weights (n, k)."""
 
-    def __init__(self, network: LightningModule) -> None:
+    def __init__(self, network: LightningModule, features: Sequence[str]) -> None:
         super().__init__()
         self.network = network
+        encoder, decoder = (list[str](getattr(network, name)) for name in ("encoder_variables", "decoder_variables"))
+        self.encoder_places = [encoder.index(name) for name in features]
+        self.decoder_places = [decoder.index(name) for name in features]
 
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        quantiles: torch.Tensor = self.network(network_inputs(windows))["prediction"][:, 0]
-        return quantiles
+    def forward(self, windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = self.network(network_inputs(windows))
+        before = found["encoder_variables"].squeeze(-2).mean(dim=1)[:, self.encoder_places]
+        now = found["decoder_variables"].squeeze(-2).mean(dim=1)[:, self.decoder_places]
+        return found["prediction"][:, 0], (before + now) / 2.0
 
 
-def _onnx(wrapped: _WindowsToQuantiles, example: torch.Tensor) -> bytes:
+def _onnx(wrapped: _WindowsToAnswers, example: torch.Tensor) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         path = Path(folder) / ONNX_FILE
         # The older exporter says that it is old.
@@ -83,17 +90,17 @@ def _onnx(wrapped: _WindowsToQuantiles, example: torch.Tensor) -> bytes:
             dynamo=False,
             opset_version=_OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: "rows"}, OUTPUT: {0: "rows"}},
+            output_names=[OUTPUT, WEIGHTS],
+            dynamic_axes={name: {0: "rows"} for name in (INPUT, OUTPUT, WEIGHTS)},
         )
         return path.read_bytes()
 
 
-def _expect_equal(wrapped: _WindowsToQuantiles, network: bytes, windows: torch.Tensor) -> None:
+def _expect_equal(wrapped: _WindowsToAnswers, network: bytes, windows: torch.Tensor) -> None:
     with torch.no_grad():
-        expected = wrapped(windows).numpy()
-    found = open_session(network).run([OUTPUT], {INPUT: windows.numpy()})[0]
-    difference = float(np.abs(found - expected).max())
+        expected = [answer.numpy() for answer in wrapped(windows)]
+    answers = open_session(network).run([OUTPUT, WEIGHTS], {INPUT: windows.numpy()})
+    difference = max(float(np.abs(found - own).max()) for found, own in zip(answers, expected, strict=True))
     if not difference <= EXPORT_TOLERANCE:
         raise BundleError(
             f"Expected ONNX Runtime to give the quantiles of torch within {EXPORT_TOLERANCE:g}, was {difference:g} "

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ONNX_FILE: Final = "tft.onnx"
 CONFIGURATION_FILE: Final = "tft.json"
 WEIGHTS_FILE: Final = "tft.safetensors"
-INPUT, OUTPUT = "window", "quantiles"
+INPUT, OUTPUT, WEIGHTS = "window", "quantiles", "selection_weights"
 ROWS_PER_RUN: Final = 256
 """Windows that the network is given at once; more are slower again, as they leave the caches."""
 _REMEDY = "Fetch the model from the registry again, or train it again."
@@ -88,7 +88,23 @@ class TFTPredictor:
         """
         return normal_spread(self.quantiles(windows), self._configuration.levels)
 
+    def selection_weights(self, windows: np.ndarray) -> np.ndarray:
+        """How much weight the network's variable selection gave each feature, float64 (n, k).
+
+        Half of it at the bar of the decision, half on average over the bars before, for which the network has a
+        selection of their own (Lim et al. 2021, section 4.2). Those of a window add up to 1. They say where the network
+        looked, not in which direction a value moved the forecast.
+
+        Raises:
+            MissingFeatureError: as `quantiles`.
+        """
+        return self._run(WEIGHTS, windows, len(self.features))
+
     def _in_volatilities(self, windows: np.ndarray) -> np.ndarray:
+        return rearranged(self._run(OUTPUT, windows, len(self._configuration.levels)))
+
+    def _run(self, output: str, windows: np.ndarray, width: int) -> np.ndarray:
+        """One of the network's outputs, float64 (n, width)."""
         expected = (self.window, len(self.features))
         if windows.ndim != 3 or windows.shape[1:] != expected or not np.isfinite(windows).all():
             raise MissingFeatureError(
@@ -98,8 +114,8 @@ class TFTPredictor:
         inputs = self._configuration.network_input(windows)
         rows = self._rows_per_run
         starts = range(0, len(inputs), rows)
-        answers = [self._session.run([OUTPUT], {INPUT: inputs[start : start + rows]})[0] for start in starts]
-        return rearranged(np.concatenate(answers)) if answers else np.empty((0, len(self._configuration.levels)))
+        answers = [self._session.run([output], {INPUT: inputs[start : start + rows]})[0] for start in starts]
+        return np.concatenate(answers).astype(np.float64) if answers else np.empty((0, width))
 
 
 def read_tft(files: Mapping[str, bytes], rows_per_run: int = ROWS_PER_RUN) -> TFTPredictor:
@@ -122,10 +138,12 @@ def read_tft(files: Mapping[str, bytes], rows_per_run: int = ROWS_PER_RUN) -> TF
     session = open_session(files[ONNX_FILE])
     shapes = [entry.shape[1:] for entry in (*session.get_inputs(), *session.get_outputs())]
     names = [entry.name for entry in (*session.get_inputs(), *session.get_outputs())]
-    expected = [[configuration.window, len(configuration.features)], [len(configuration.levels)]]
-    if names != [INPUT, OUTPUT] or shapes != expected:
+    features = len(configuration.features)
+    expected = [[configuration.window, features], [len(configuration.levels)], [features]]
+    if names != [INPUT, OUTPUT, WEIGHTS] or shapes != expected:
         raise BundleError(
-            f"Expected {ONNX_FILE} from {INPUT} to {OUTPUT} of shapes {expected}, was {names} of {shapes}. {_REMEDY}"
+            f"Expected {ONNX_FILE} from {INPUT} to {OUTPUT} and {WEIGHTS} of shapes {expected}, was {names} of "
+            f"{shapes}. {_REMEDY}"
         )
     return TFTPredictor(configuration, session, rows_per_run)
 

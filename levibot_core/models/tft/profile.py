@@ -6,8 +6,6 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from levibot_core.config import ProfileName
-
 
 class TFTProfile(BaseModel):
     """Size and training of one network. An unknown field is refused."""
@@ -39,7 +37,7 @@ class TFTProfile(BaseModel):
 # Of 87,000 windows (the train part of 168 days of three symbols) `fast` sees 31,000 in all, in less than a minute on
 # one core; `full` sees 86,000, as many as there are, with a network three times as slow: in less than a quarter of an
 # hour on two cores. Early stopping seldom ends so few epochs; the weights kept are the best epoch's all the same.
-TFT_PROFILES: Final[Mapping[ProfileName, TFTProfile]] = MappingProxyType(
+TFT_PROFILES: Final[Mapping[str, TFTProfile]] = MappingProxyType(
     {
         "fast": TFTProfile(
             hidden_size=16,

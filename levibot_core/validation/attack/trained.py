@@ -16,7 +16,8 @@ from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.calibration_fitting import fit_calibrator_of
-from levibot_core.models.design import design_matrix, label_vector
+from levibot_core.models.design import label_vector
+from levibot_core.models.row_forecasts import forecast_rows, predict_rows, split_with_windows
 from levibot_core.schemas import TRAINING_ROWS
 from levibot_core.validation.attack.bits import Fingerprints
 from levibot_core.validation.attack.fitting import attack_boundaries, attack_fit, attack_forecasts
@@ -27,6 +28,8 @@ from levibot_core.validation.split import SplitResult, split_boundaries
 
 # Decision times of the test part whose forecasts and positions are attacked.
 _STRETCH = 400
+# Of a model that looks at windows, beyond the bars of one: its forecasts take longer.
+_STRETCH_OF_WINDOWS = 60
 _INSTANTS = 2
 _SCORE = "score"
 
@@ -51,6 +54,7 @@ def attack_trained_model(
         timeframe: Length of a bar.
         random: Draws noise and instants.
     """
+    split = split_with_windows(model.bundle.manifest, split)
     rows = pl.concat([part.select(TRAINING_ROWS.polars_schema.names()) for part in split.parts.values()])
     scored = _scored(model.bundle, split)
     yield attack_boundaries(split_boundaries, rows, random)
@@ -58,8 +62,7 @@ def attack_trained_model(
     yield attack_fit("statistics_ignore_later_rows", _base_rate, scored, "train", random, base_rate)
     calibrator = {"calibrator": model.bundle.calibrator.to_json().encode()}
     yield attack_fit("calibration_ignores_later_rows", _calibrator, scored, "calibration", random, calibrator)
-    stretch = _stretch(split.test, random)
-    instants = inner_instants(stretch, _INSTANTS, random)
+    stretch, instants = _attacked(model.bundle.manifest.window, split.test, random)
     yield attack_forecasts(lambda part: _forecasts(model.bundle, part), stretch, instants, random)
     yield from _positions(stretch, instants, candles, timeframe, random)
 
@@ -85,7 +88,9 @@ def _scored(bundle: ModelBundle, split: SplitResult) -> SplitResult:
     parts = {}
     for name, part in split.parts.items():
         rows = part.select(TRAINING_ROWS.polars_schema.names())
-        scores = bundle.predict_raw(_matrix(bundle, part)) if name == "calibration" else np.full(part.height, 0.5)
+        scores = np.full(part.height, 0.5)
+        if name == "calibration":
+            scores = forecast_rows(bundle.predict_raw, bundle.manifest, part, split.history)
         parts[name] = rows.with_columns(pl.Series(_SCORE, scores))
     return split.with_parts(parts)
 
@@ -101,17 +106,23 @@ def _calibrator(split: SplitResult) -> Fingerprints:
 
 
 def _forecasts(bundle: ModelBundle, rows: pl.DataFrame) -> pl.DataFrame:
-    probabilities = bundle.predict(_matrix(bundle, rows)) if rows.height else np.empty(0)
-    return rows.select("symbol", "ts", "known_at", prob_up=pl.Series(probabilities, dtype=pl.Float64))
+    # One window at a time: how many are forecast together changes the last bits of a transformer's answer.
+    probabilities = predict_rows(bundle, rows, rows_at_once=1) if rows.height else np.empty(0)
+    found = rows.select("symbol", "ts", "known_at", prob_up=pl.Series(probabilities, dtype=pl.Float64))
+    return found.filter(pl.col("prob_up").is_not_nan())
 
 
-def _matrix(bundle: ModelBundle, rows: pl.DataFrame) -> np.ndarray:
-    return design_matrix(rows, bundle.manifest.features, bundle.manifest.symbols)
+def _attacked(window: int, rows: pl.DataFrame, random: np.random.Generator) -> tuple[pl.DataFrame, list[int]]:
+    """Some successive rows and instants in them, at which there are forecasts already."""
+    stretch = _stretch(rows, random, _STRETCH if window == 1 else window + _STRETCH_OF_WINDOWS)
+    times = stretch["known_at"].unique().sort()
+    forecast = stretch.filter(pl.col("known_at") >= times[min(window, times.len()) - 1])
+    return stretch, inner_instants(forecast, _INSTANTS, random)
 
 
-def _stretch(rows: pl.DataFrame, random: np.random.Generator) -> pl.DataFrame:
+def _stretch(rows: pl.DataFrame, random: np.random.Generator, length: int) -> pl.DataFrame:
     """The rows of some successive decision times."""
     times = rows["known_at"].unique().sort()
-    first = int(random.integers(0, max(times.len() - _STRETCH, 0) + 1))
-    chosen = times[first : first + _STRETCH]
+    first = int(random.integers(0, max(times.len() - length, 0) + 1))
+    chosen = times[first : first + length]
     return rows.filter(pl.col("known_at").is_between(chosen[0], chosen[-1]))

@@ -53,8 +53,8 @@ def market(volatility: float) -> tuple[Any, pl.DataFrame]:
             "close": [100.0] * BARS,
         }
     )
-    snapshot = SimpleNamespace(candles=candles, manifest=SimpleNamespace(timeframe="5m"))
-    return snapshot, candles.select("symbol", "ts", pl.lit(volatility).alias(VOLATILITY_FEATURE))
+    rows = candles.select("symbol", "ts", pl.lit(volatility).alias(VOLATILITY_FEATURE))
+    return SimpleNamespace(candles=candles, rows=rows, manifest=SimpleNamespace(timeframe="5m")), rows
 
 
 def test_a_forecast_is_kept_exactly_where_its_edge_exceeds_the_costs(bundle: ModelBundle) -> None:
