@@ -16,6 +16,7 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.candidate import CalibratedCandidate, calibrate_candidate
 from levibot_core.models.card_sections import (
     CardInputs,
+    EnsembleSection,
     Interval,
     LatencySummary,
     Provenance,
@@ -24,8 +25,10 @@ from levibot_core.models.card_sections import (
     shap_summary,
     tuning_summary,
 )
+from levibot_core.models.ensemble_candidate import EnsembleVerdict, judge_ensemble
 from levibot_core.models.latency import TIMED_CALLS, WARM_UP_CALLS, measure_latency
 from levibot_core.models.metric_intervals import metric_intervals
+from levibot_core.models.predictors import ENSEMBLE
 from levibot_core.models.rebuild import RebuildReport, candidate_of
 from levibot_core.models.recipe import Recipe
 from levibot_core.models.retraining import Retrained
@@ -41,6 +44,7 @@ from levibot_core.validation.leakage import check_leakage
 from levibot_core.validation.purged import PurgedWalkForward
 from levibot_core.validation.split import SplitResult, chronological_split
 from levibot_pipelines.rebuilding import logged_recipe, rebuild_log
+from levibot_pipelines.registration import ENSEMBLE_TAG, VERDICT_TAG
 from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
@@ -123,7 +127,21 @@ def card_inputs(subject: Subject, measured: Measured, rebuilt: RebuildReport | N
             libraries=recipe.environment.libraries,
         ),
         reproduction=reproduction(recipe, rebuilt),
+        ensemble=_ensemble(subject),
     )
+
+
+def _ensemble(subject: Subject) -> EnsembleSection | None:
+    """What the training said of combining the families; of a version that is an ensemble, found once more."""
+    tags = subject.registered.tags
+    if ENSEMBLE_TAG not in tags:
+        return None
+    kept = tags.get(VERDICT_TAG)
+    if subject.bundle.manifest.family == ENSEMBLE:
+        verdict = judge_ensemble(subject.bundle, subject.split)
+    else:
+        verdict = None if kept is None else EnsembleVerdict.model_validate_json(kept)
+    return EnsembleSection(reason=tags[ENSEMBLE_TAG], verdict=verdict)
 
 
 def _test_intervals(subject: Subject) -> dict[str, Interval]:
@@ -185,9 +203,14 @@ def measure_one_row(subject: Subject) -> LatencySummary:
     return LatencySummary(warm_up=WARM_UP_CALLS, timed=TIMED_CALLS, **percentiles)
 
 
-def measure_spread(workspace: Workspace, subject: Subject) -> SpreadReport:
-    """The winning parameters on purged walk-forward folds, with several seeds each."""
+def measure_spread(workspace: Workspace, subject: Subject) -> SpreadReport | None:
+    """The winning parameters on purged walk-forward folds, with several seeds each; none of an ensemble.
+
+    An ensemble has no parameters of its own: the spread of its members is on their cards where they are registered.
+    """
     rows, recipe = subject.snapshot.rows, subject.recipe
+    if recipe.family == ENSEMBLE:
+        return None
     known, ends = (rows[name].dt.epoch("ms").to_numpy().astype(np.int64) for name in ("known_at", "label_end"))
     count = _SPREAD_FOLDS.get(recipe.profile.name, _USUAL_SPREAD_FOLDS)
     folds = PurgedWalkForward(n_folds=count, window="expanding").split(known, ends)
