@@ -17,6 +17,7 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.candidate import CalibratedCandidate, calibrate_candidate
 from levibot_core.models.card_sections import (
     CardInputs,
+    EnsembleSection,
     Interval,
     LatencySummary,
     Provenance,
@@ -25,8 +26,10 @@ from levibot_core.models.card_sections import (
     shap_summary,
     tuning_summary,
 )
+from levibot_core.models.ensemble_candidate import EnsembleVerdict, judge_ensemble
 from levibot_core.models.latency import TIMED_CALLS, WARM_UP_CALLS, measure_latency
 from levibot_core.models.metric_intervals import metric_intervals
+from levibot_core.models.predictors import ENSEMBLE
 from levibot_core.models.rebuild import RebuildReport, candidate_of
 from levibot_core.models.recipe import Recipe
 from levibot_core.models.retraining import Retrained, training_of
@@ -42,6 +45,7 @@ from levibot_core.validation.leakage import check_leakage
 from levibot_core.validation.purged import PurgedWalkForward
 from levibot_core.validation.split import SplitResult, chronological_split
 from levibot_pipelines.rebuilding import logged_recipe, rebuild_log
+from levibot_pipelines.registration import ENSEMBLE_TAG, VERDICT_TAG
 from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
@@ -132,7 +136,21 @@ def card_inputs(subject: Subject, measured: Measured, rebuilt: RebuildReport | N
             libraries=recipe.environment.libraries,
         ),
         reproduction=reproduction(recipe, rebuilt),
+        ensemble=_ensemble(subject),
     )
+
+
+def _ensemble(subject: Subject) -> EnsembleSection | None:
+    """What the training said of combining the families; of a version that is an ensemble, found once more."""
+    tags = subject.registered.tags
+    if ENSEMBLE_TAG not in tags:
+        return None
+    kept = tags.get(VERDICT_TAG)
+    if subject.bundle.manifest.family == ENSEMBLE:
+        verdict = judge_ensemble(subject.bundle, subject.split)
+    else:
+        verdict = None if kept is None else EnsembleVerdict.model_validate_json(kept)
+    return EnsembleSection(reason=tags[ENSEMBLE_TAG], verdict=verdict)
 
 
 def _test_intervals(subject: Subject) -> dict[str, Interval]:
@@ -195,9 +213,13 @@ def measure_one_row(subject: Subject) -> LatencySummary:
 
 
 def measure_spread(workspace: Workspace, subject: Subject) -> SpreadReport | None:
-    """The winning parameters on purged walk-forward folds, with several seeds each; None where that takes hours."""
+    """The winning parameters on purged walk-forward folds, with several seeds each; None where that takes hours.
+
+    None of an ensemble either: it has no parameters of its own, and the spread of its members is on their cards where
+    they are registered.
+    """
     rows, recipe = subject.snapshot.rows, subject.recipe
-    if not training_of(recipe.family).cheap:
+    if recipe.family == ENSEMBLE or not training_of(recipe.family).cheap:
         return None
     known, ends = (rows[name].dt.epoch("ms").to_numpy().astype(np.int64) for name in ("known_at", "label_end"))
     count = _SPREAD_FOLDS.get(recipe.profile.name, _USUAL_SPREAD_FOLDS)

@@ -4,21 +4,25 @@ Training again and comparing is the work of `levibot_core.models.rebuild`.
 """
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
 
 from levibot_core.errors import RegistryError
+from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.candidate import Candidate
-from levibot_core.models.predictors import BASE_RATE
+from levibot_core.models.ensemble_bundle import MEMBER_PREFIX, members_of
+from levibot_core.models.ensemble_rebuild import MemberRecipes, rebuild_ensemble
+from levibot_core.models.predictors import BASE_RATE, ENSEMBLE
 from levibot_core.models.rebuild import RebuildReport, Scope, rebuild, rebuild_base_rate
 from levibot_core.models.recipe import RECIPE, TRIAL_TABLE, Recipe, read_recipe, trials_digest
 from levibot_core.stores.files import append_json_line
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_pipelines.provenance import current_environment
 from levibot_pipelines.registration import NO_SNAPSHOT, json_tag
-from levibot_pipelines.registry import RegisteredVersion
+from levibot_pipelines.registry import ModelRegistry, RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
 REBUILD_TAG = "rebuild"
@@ -67,6 +71,38 @@ def logged_recipe(workspace: Workspace, version: RegisteredVersion) -> tuple[Rec
     return read_recipe(files[RECIPE]), pl.read_parquet(io.BytesIO(files[TRIAL_TABLE]))
 
 
+def log_member_recipes(registry: ModelRegistry, run_id: str, members: Mapping[str, str]) -> None:
+    """Keep the recipes of an ensemble's members with its own run; `members` is name to the run of a member."""
+    kept: dict[str, bytes | str] = {}
+    for name, member_run in members.items():
+        files = registry.logged_files(member_run, _FOLDER)
+        kept |= {f"{_FOLDER}/{MEMBER_PREFIX}{name}.{file}": content for file, content in files.items()}
+    registry.log(run_id, files=kept)
+
+
+def logged_member_recipes(workspace: Workspace, version: RegisteredVersion, bundle: ModelBundle) -> MemberRecipes:
+    """The recipes and trials of the members of a registered ensemble.
+
+    Raises:
+        RegistryError: its run lacks some.
+        BundleError: a recipe cannot be read.
+    """
+    files = workspace.registry.logged_files(version.run_id, _FOLDER)
+    try:
+        return {
+            name: (
+                read_recipe(files[f"{MEMBER_PREFIX}{name}.{RECIPE}"]),
+                pl.read_parquet(io.BytesIO(files[f"{MEMBER_PREFIX}{name}.{TRIAL_TABLE}"])),
+            )
+            for name in members_of(bundle)
+        }
+    except KeyError as error:
+        raise RegistryError(
+            f"Expected recipe and trials of every member in the run of version {version.version}, was without {error}. "
+            "Train the model again."
+        ) from error
+
+
 def rebuild_version(workspace: Workspace, version: int, scope: Scope = "winner") -> RebuildReport:
     """Make a registered version again in a clean folder; tag the version with the outcome and log it for good.
 
@@ -84,17 +120,13 @@ def rebuild_version(workspace: Workspace, version: int, scope: Scope = "winner")
         )
     else:
         recipe, trials = logged_recipe(workspace, found)
+        stores, now = (workspace.snapshots, workspace.lake), current_environment()
         with TemporaryDirectory(dir=workspace.home.root, prefix=".rebuild-") as folder:
-            report = rebuild(
-                bundle,
-                recipe,
-                trials,
-                workspace.snapshots,
-                workspace.lake,
-                current_environment(),
-                Path(folder),
-                scope,
-            )
+            if bundle.manifest.family == ENSEMBLE:
+                members = logged_member_recipes(workspace, found, bundle)
+                report = rebuild_ensemble(bundle, recipe, trials, members, *stores, now, Path(folder), scope)
+            else:
+                report = rebuild(bundle, recipe, trials, *stores, now, Path(folder), scope)
     report = report.model_copy(update={"version": version})
     _keep(workspace, report)
     return report

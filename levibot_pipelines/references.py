@@ -31,6 +31,16 @@ class CandidateReference(Reference):
     left_out: str | None = None
 
 
+class EnsembleReference(Reference):
+    """The calibrated families of a snapshot, the ensemble of them where one could be made, and whether it is taken."""
+
+    members: tuple[CandidateReference, ...]
+    candidate: CandidateReference | None
+    taken: bool
+    reason: str
+    verdict: str | None = None  # JSON of `EnsembleVerdict`
+
+
 class ModelReference(Reference):
     """A calibrated candidate, registered."""
 

@@ -15,23 +15,27 @@ from levibot_core.backtest.metrics import BacktestSummary
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.block_bootstrap import BlockBootstrap
-from levibot_core.models.bundle import BundleIdentity, BundleManifest
-from levibot_core.models.candidate import BUNDLE, CalibratedCandidate, Candidate, calibrate_candidate
+from levibot_core.models.bundle import BundleIdentity, BundleManifest, ModelBundle
+from levibot_core.models.candidate import BUNDLE, CalibratedCandidate, Candidate, calibrate_candidate, load_report
 from levibot_core.models.metric_intervals import ReliabilityBand, reliability_band
 from levibot_core.models.plots import importance_png, reliability_png
 from levibot_core.models.predictors import BASE_RATE
-from levibot_core.models.row_forecasts import split_with_windows
+from levibot_core.models.row_forecasts import predict_rows, split_with_windows
 from levibot_core.models.uncertainty_fitting import UncertainModel
+from levibot_core.stores.files import write_bytes_atomically
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
-from levibot_core.validation.split import SplitResult
+from levibot_core.stores.snapshots import Snapshot
+from levibot_core.validation.split import SplitResult, chronological_split
 from levibot_pipelines.champions import promote
 from levibot_pipelines.provenance import code_version
-from levibot_pipelines.references import BacktestReference, CandidateReference, ModelReference
+from levibot_pipelines.references import BacktestReference, CandidateReference, EnsembleReference, ModelReference
 from levibot_pipelines.registry import CHAMPION, ModelRegistry
 from levibot_pipelines.uncertainty import fit_and_log_uncertainty
 from levibot_pipelines.workspace import Workspace
 
 NO_SNAPSHOT = NO_SOURCE = "none"
+ENSEMBLE_TAG, VERDICT_TAG = "ensemble", "ensemble_verdict"
+_PLOTS = ("reliability", "importance")
 
 
 def bundle_identity(workspace: Workspace, snapshot: SnapshotManifest | None) -> BundleIdentity:
@@ -128,6 +132,8 @@ def calibrate_family(registry: ModelRegistry, candidate: CandidateReference, spl
         ),
         "importance": importance_png(gains, f"Share of the gain of {candidate.family}"),
     }
+    for name, png in plots.items():
+        write_bytes_atomically(candidate.folder / f"{name}.png", png)
     registry.log(
         candidate.run_id,
         params={"calibration": report.method},
@@ -135,6 +141,46 @@ def calibrate_family(registry: ModelRegistry, candidate: CandidateReference, spl
         files={f"plots/{name}.png": png for name, png in plots.items()},
     )
     return CalibratedFamily(candidate, calibrated, plots)
+
+
+def calibrated_family(candidate: CandidateReference, split: SplitResult) -> CalibratedFamily:
+    """What `calibrate_family` left in the folder of a candidate.
+
+    Raises:
+        BundleError: its bundle or its report is missing or altered.
+    """
+    bundle, report = ModelBundle.load(candidate.folder / BUNDLE), load_report(candidate.folder)
+    test = split_with_windows(bundle.manifest, split)
+    calibrated = CalibratedCandidate(bundle, report, predict_rows(bundle, test.test, test.history))
+    plots = {name: (candidate.folder / f"{name}.png").read_bytes() for name in _PLOTS}
+    return CalibratedFamily(candidate, calibrated, plots)
+
+
+def register_best(
+    registry: ModelRegistry, ensemble: EnsembleReference, snapshot: Snapshot, threads: int
+) -> tuple[CalibratedFamily, ModelReference]:
+    """Register the ensemble if it is taken, else the family of the lowest validation log loss; and keep the reason.
+
+    Raises:
+        BundleError: what was calibrated is missing or altered.
+    """
+    split = chronological_split(snapshot.rows)
+    families = [calibrated_family(member, split) for member in ensemble.members]
+    if not ensemble.taken or ensemble.candidate is None:
+        chosen, model = register_lowest_loss(registry, families, split, snapshot.candles, threads)
+    else:
+        together = calibrated_family(ensemble.candidate, split)
+        registry.log(together.reference.run_id, tags={"registered": "yes"})
+        for family in families:
+            registry.log(family.reference.run_id, tags={"registered": "no"})
+        chosen, model = register(registry, together, split, snapshot.candles, threads)
+    kept = {ENSEMBLE_TAG: ensemble.reason}
+    if ensemble.verdict is not None:
+        kept[VERDICT_TAG] = ensemble.verdict
+    registry.annotate(model.version, kept)
+    for family in families:
+        registry.log(family.reference.run_id, tags={ENSEMBLE_TAG: ensemble.reason})
+    return chosen, model
 
 
 def _band(calibrated: CalibratedCandidate, test: pl.DataFrame) -> ReliabilityBand:
@@ -153,12 +199,18 @@ def register_lowest_loss(
 ) -> tuple[CalibratedFamily, ModelReference]:
     """Register the family of the lowest validation log loss, of equal ones the first; return it and its version.
 
-    It alone is given a volatility head and an interval, fitted on the split and the snapshot's candles. It is not
-    tradable until it was backtested and judged.
+    It alone is given a volatility head and an interval, fitted on the split and the snapshot's candles.
     """
     chosen = min(families, key=lambda family: family.validation_log_loss)
     for family in families:
         registry.log(family.reference.run_id, tags={"registered": "yes" if family is chosen else "no"})
+    return register(registry, chosen, split, candles, threads)
+
+
+def register(
+    registry: ModelRegistry, chosen: CalibratedFamily, split: SplitResult, candles: pl.DataFrame, threads: int
+) -> tuple[CalibratedFamily, ModelReference]:
+    """Give a calibrated model its optional parts and register it; not tradable until it was backtested and judged."""
     reference = chosen.reference
     uncertain = fit_and_log_uncertainty(registry, reference.run_id, reference.folder / BUNDLE, split, candles, threads)
     chosen = replace(chosen, calibrated=replace(chosen.calibrated, bundle=uncertain.bundle), uncertainty=uncertain)

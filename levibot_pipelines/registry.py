@@ -68,6 +68,11 @@ class RegisteredVersion:
         return list(json.loads(self.tags.get("gates", "[]")))
 
     @property
+    def ensemble(self) -> str | None:
+        """Why its training ended with an ensemble or without; None where none was tried."""
+        return self.tags.get("ensemble")
+
+    @property
     def trading_gates(self) -> Sequence[Mapping[str, Any]]:
         """Verdicts of the trading gates; empty when it was never judged."""
         return list(json.loads(self.tags.get("trading_gates", "[]")))

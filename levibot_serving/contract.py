@@ -12,6 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 Side = Literal["long", "short", "flat"]
 
 
+class MemberComponent(BaseModel):
+    """What one member of an ensemble says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="The member's family")
+    probability: float = Field(ge=0, le=1, description="Its own calibrated probability of a rise")
+    weight: float = Field(ge=0, description="Of its log-odds where the ensemble is stacked; of its vote, summing to 1")
+
+
 class Prediction(BaseModel):
     """One forecast, with everything needed to decide whether to act on it."""
 
@@ -43,6 +53,7 @@ class Prediction(BaseModel):
                     "_prob_lgbm": 0.571,
                     "_prob_tft": None,
                     "_prob_sent": None,
+                    "components": [],
                     "model": "levibot-5m-h12",
                     "family": "lightgbm",
                     "model_version": 7,
@@ -96,6 +107,7 @@ class Prediction(BaseModel):
     prob_lgbm: float | None = Field(alias="_prob_lgbm", description="The LightGBM member, null when there is none")
     prob_tft: float | None = Field(alias="_prob_tft", description="The TFT member, null when there is none")
     prob_sent: float | None = Field(alias="_prob_sent", description="The sentiment member, null when there is none")
+    components: tuple[MemberComponent, ...] = Field((), description="Members of an ensemble; empty for a single model")
     model: str = Field(description="Registered model")
     family: str = Field(description="Kind of model that answered")
     model_version: int = Field(description="Version of the registered model")

@@ -16,11 +16,12 @@ import numpy as np
 from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.bundle import BundleManifest, ModelBundle
+from levibot_core.models.ensemble_bundle import MemberForecast, score_with_members
 from levibot_core.models.predictors import BASE_RATE, LIGHTGBM, TFT
 from levibot_core.models.uncertainty import VOLATILITY_FEATURE, ReturnOutlook, probability_interval, return_outlook
 from levibot_core.risk.policy import CostAwarePolicy
 from levibot_core.stores.online import FeatureVector
-from levibot_serving.contract import Prediction, Side
+from levibot_serving.contract import MemberComponent, Prediction, Side
 from levibot_serving.served import REAL_MARKETS, ServedModel
 
 LONG_THRESHOLD = 0.55
@@ -58,7 +59,8 @@ def predict(
     manifest = served.bundle.manifest
     expect_known(manifest, symbol)
     whole = _whole(manifest, symbol, vector)
-    probability, bounds = _probability(served, whole, bars)
+    probability, bounds, said = _probability(served, whole, bars)
+    by_family = {manifest.family: probability, **{member.name: member.probability for member in said}}
     outlook = return_outlook(served.uncertainty, symbol, whole.values, manifest.symbols)
     volatility = _volatility(whole, outlook, manifest.horizon_bars)
 
@@ -83,9 +85,12 @@ def predict(
         **_limits(whole.close, outlook),
         prob_lower=None if bounds is None else bounds[0],
         prob_upper=None if bounds is None else bounds[1],
-        prob_lgbm=probability if manifest.family == LIGHTGBM else None,
-        prob_tft=probability if manifest.family == TFT else None,
+        prob_lgbm=by_family.get(LIGHTGBM),
+        prob_tft=by_family.get(TFT),
         prob_sent=None,
+        components=tuple(
+            MemberComponent(name=member.name, probability=member.probability, weight=member.weight) for member in said
+        ),
         model=served.record.name,
         family=manifest.family,
         model_version=served.version,
@@ -163,13 +168,13 @@ def model_input(bundle: ModelBundle, vector: FeatureVector, bars: np.ndarray | N
 
 def _probability(
     served: ServedModel, vector: FeatureVector, bars: np.ndarray | None
-) -> tuple[float, tuple[float, float] | None]:
-    """The calibrated probability, and the two that bracket it where the calibration knows them."""
-    raw = served.bundle.predict_raw(model_input(served.bundle, vector, bars))
+) -> tuple[float, tuple[float, float] | None, tuple[MemberForecast, ...]]:
+    """The calibrated probability, the two that bracket it where the calibration knows them, and what members say."""
+    raw, said = score_with_members(served.bundle, model_input(served.bundle, vector, bars))
     probability = float(served.bundle.calibrate(raw)[0])
     if not 0.0 <= probability <= 1.0:
         raise BundleError(f"Expected version {served.version} to predict a probability, was {probability}.")
-    return probability, probability_interval(served.bundle.calibrator, raw)
+    return probability, probability_interval(served.bundle.calibrator, raw), said
 
 
 def doubt_about_age(age_s: float, timeframe: Timeframe, grace_seconds: float) -> str | None:

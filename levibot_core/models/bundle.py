@@ -29,7 +29,7 @@ from levibot_core.errors import BundleError, ExplanationError, MissingFeatureErr
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.calibration import CalibrationMethod, Calibrator, calibrator_from_json
 from levibot_core.models.families import FAMILIES
-from levibot_core.models.predictors import assemble_matrix, assemble_row, matrix_columns, text_of
+from levibot_core.models.predictors import Predictor, assemble_matrix, assemble_row, matrix_columns, text_of
 from levibot_core.models.tft.window_predictor import WindowPredictor
 from levibot_core.models.tft.windows import RowWindows
 
@@ -83,7 +83,7 @@ class ModelBundle:
         self._files = dict(files)
         _check_files(manifest, self._files)
         family = FAMILIES[manifest.family]
-        own = {name: self._files[name] for name in (*family.files, *family.optional) if name in self._files}
+        own = {name: content for name, content in self._files.items() if family.owns(name)}
         self._predictor = family.read(own, matrix_columns(manifest.features))
         self._calibrator = calibrator_from_json(text_of(self._files, CALIBRATOR))
         if self._calibrator.method != manifest.calibration:
@@ -125,13 +125,23 @@ class ModelBundle:
     def with_parts(self, parts: Mapping[str, bytes]) -> "ModelBundle":
         """The same model with other optional parts: name to content of some of `PARTS`. Raises as `build`."""
         family = FAMILIES[self.manifest.family]
-        own = {name: self._files[name] for name in (*family.files, *family.optional) if name in self._files}
+        own = {name: content for name, content in self._files.items() if family.owns(name)}
         return self.build(self.manifest, self.manifest.family, own, self._calibrator, parts)
 
     @property
     def files(self) -> Mapping[str, bytes]:
         """Content of every file but the manifest, by name."""
         return dict(self._files)
+
+    @property
+    def packed(self) -> Mapping[str, bytes]:
+        """Content of every file, the manifest included, by name; `from_files` gives back an equal model."""
+        return {**self._files, MANIFEST: _manifest_text(self.manifest).encode()}
+
+    @property
+    def predictor(self) -> Predictor:
+        """What gives the scores."""
+        return self._predictor
 
     @property
     def calibrator(self) -> Calibrator:
@@ -297,7 +307,19 @@ class ModelBundle:
             raise BundleError(f"Expected a model bundle in {folder}, but {error.strerror}. {_REMEDY}") from error
         if MANIFEST not in files:
             raise BundleError(f"Expected {MANIFEST} in the bundle {folder}, was without. {_REMEDY}")
-        return cls(_read_manifest(files.pop(MANIFEST)), files)
+        return cls.from_files(files)
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> "ModelBundle":
+        """Read a bundle from the content of its files, the manifest included. Every byte is checked before it is used.
+
+        Raises:
+            BundleError: as `load`.
+        """
+        if MANIFEST not in files:
+            raise BundleError(f"Expected {MANIFEST} among the files of a bundle, was {sorted(files)}. {_REMEDY}")
+        others = {name: content for name, content in files.items() if name != MANIFEST}
+        return cls(_read_manifest(files[MANIFEST]), others)
 
 
 _REMEDY = "Fetch the model from the registry again."
@@ -347,9 +369,9 @@ def _read_manifest(raw: bytes) -> BundleManifest:
 def _check_files(manifest: BundleManifest, files: Mapping[str, bytes]) -> None:
     family = FAMILIES[manifest.family]
     needed, listed = {*family.files, CALIBRATOR}, set(manifest.files)
-    known = needed | {*family.optional, *PARTS}
+    known = {name for name in listed if family.owns(name) or name in (CALIBRATOR, *PARTS)}
     problems = [f"{name} is missing" for name in sorted((needed | listed) - set(files))]
-    problems += [f"{name} is not part of it" for name in sorted(set(files) - (known & listed))]
+    problems += [f"{name} is not part of it" for name in sorted(set(files) - known)]
     for name, expected in sorted(manifest.files.items()):
         if name in files and (was := hashlib.sha256(files[name]).hexdigest()) != expected:
             problems.append(f"{name} was altered (expected SHA-256 {expected}, was {was})")

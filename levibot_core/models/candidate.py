@@ -18,12 +18,13 @@ from levibot_core.errors import BundleError
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.boosters import booster_family
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
-from levibot_core.models.calibration import CalibrationMethod
+from levibot_core.models.calibration import CalibrationMethod, IdentityCalibrator
 from levibot_core.models.calibration_fitting import fit_calibrator_of
 from levibot_core.models.design import LabelledMatrix, design_matrix, expect_something_to_learn, label_vector
+from levibot_core.models.ensemble_bundle import EnsemblePredictor
 from levibot_core.models.families import FAMILIES
 from levibot_core.models.metrics import ReliabilityCurve, classification_metrics, log_losses, reliability_curve
-from levibot_core.models.predictors import SYMBOL_CODE, Predictor, matrix_columns
+from levibot_core.models.predictors import ENSEMBLE, SYMBOL_CODE, matrix_columns, text_of
 from levibot_core.models.row_forecasts import forecast_rows, input_of_rows, split_with_windows
 from levibot_core.models.tft.window_predictor import WindowPredictor
 from levibot_core.models.trial_records import record_trials
@@ -254,32 +255,44 @@ def calibrate_candidate(candidate: Candidate, split: SplitResult) -> CalibratedC
     raw = {part: forecast_rows(predictor.predict, identity, split.parts[part], split.history) for part in SCORED_PARTS}
     labels = {part: label_vector(rows, part) for part, rows in split.parts.items()}
     choice = fit_calibrator_of(split.calibration, raw["calibration"], labels["calibration"])
-    bundle = ModelBundle.build(identity, candidate.family, candidate.predictor_files, choice.calibrator)
+    # The members of an ensemble are calibrated: a second curve would trust them half as much again.
+    calibrator = IdentityCalibrator() if candidate.family == ENSEMBLE else choice.calibrator
+    bundle = ModelBundle.build(identity, candidate.family, candidate.predictor_files, calibrator)
     probabilities = {part: bundle.calibrate(scores) for part, scores in raw.items()}
     base_rate = fit_base_rate(labels["train"])
     report = CalibrationReport(
-        method=choice.calibrator.method,
+        method=calibrator.method,
         validation_loss=dict(choice.validation_loss),
         metrics={part: classification_metrics(probabilities[part], labels[part]) for part in SCORED_PARTS},
         base_rate=base_rate,
         base_rate_log_loss=_constant_losses(base_rate, labels),
         reliability=reliability_curve(probabilities["test"], labels["test"]),
-        importance=_importance(candidate, predictor, split),
+        importance=_importance(bundle, split),
     )
     return CalibratedCandidate(bundle, report, probabilities["test"])
 
 
-def _importance(candidate: Candidate, predictor: Predictor, split: SplitResult) -> tuple[FeatureGain, ...]:
-    """What the trees gained by each column, or how much weight a network gave it on some of the test rows."""
-    identity = candidate.identity
-    if isinstance(predictor, WindowPredictor):
+def _importance(bundle: ModelBundle, split: SplitResult) -> tuple[FeatureGain, ...]:
+    """What the trees gained by each column, or how much weight a network gave it on some of the test rows.
+
+    Of an ensemble, that of its members by their weights.
+    """
+    predictor, manifest = bundle.predictor, bundle.manifest
+    if isinstance(predictor, EnsemblePredictor):
+        total = sum(predictor.recipe.weights) or 1.0
+        found = dict.fromkeys(matrix_columns(manifest.features), 0.0)
+        for member, weight in zip(predictor.members, predictor.recipe.weights, strict=True):
+            for item in _importance(member, split):
+                found[item.feature] += item.gain_share * weight / total
+        shares = dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    elif isinstance(predictor, WindowPredictor):
         places = np.linspace(0, split.test.height - 1, min(WEIGHED_ROWS, split.test.height)).round().astype(np.int64)
-        inputs = input_of_rows(identity, split.test[np.unique(places).tolist()], split.history)
-        weights = dict(zip(identity.features, predictor.selection_weights(inputs).mean(axis=0).tolist(), strict=True))
+        inputs = input_of_rows(manifest, split.test[np.unique(places).tolist()], split.history)
+        weights = dict(zip(manifest.features, predictor.selection_weights(inputs).mean(axis=0).tolist(), strict=True))
         shares = dict(sorted({**weights, SYMBOL_CODE: 0.0}.items(), key=lambda item: (-item[1], item[0])))
     else:
-        booster = booster_family(candidate.family)
-        shares = booster.importance(candidate.predictor_files[booster.file].decode())
+        booster = booster_family(manifest.family)
+        shares = booster.importance(text_of(bundle.files, booster.file))
     return tuple(FeatureGain(feature=name, gain_share=share) for name, share in shares.items())
 
 

@@ -16,6 +16,7 @@ from levibot_core.errors import SchemaError
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.bundle import BundleManifest
 from levibot_core.models.card_sections import CardInputs, Judgement
+from levibot_core.models.predictors import ENSEMBLE
 
 CARD_FORMAT: Final = "levibot-model-card/2"
 TOP_FEATURES = 20
@@ -64,6 +65,7 @@ def build_card(inputs: CardInputs) -> dict[str, Any]:
         "tuning": inputs.tuning.model_dump(),
         "spread": _spread(inputs),
         "reproduction": _reproduction(inputs),
+        **({"ensemble": inputs.ensemble.model_dump(mode="json")} if inputs.ensemble else {}),
         "judgement": None,
         "provenance": {
             "source_kind": manifest.source_kind,
@@ -155,6 +157,11 @@ def _limits(manifest: BundleManifest) -> list[str]:
         "together, so the figures are less certain than the number of rows suggests.",
         "Markets change: it is to be retrained when the drift report says so, and not to be used beyond that.",
     ]
+    if manifest.family == ENSEMBLE:
+        limits.append(
+            "It was chosen over its best member on the test rows, which the gates look at too: a choice of two, which "
+            "flatters it a little. How much its figures move with fold and seed was not measured."
+        )
     if manifest.source_kind not in ("exchange", "recorded"):
         limits.insert(0, "IT WAS TRAINED ON A SIMULATED MARKET. It must never be traded.")
     return limits

@@ -30,6 +30,7 @@ _ABSENT_IN_FORMAT_1: Mapping[str, Any] = {
     "shap": None,
     "spread": None,
     "reproduction": None,
+    "ensemble": None,
     "judgement": None,
 }
 

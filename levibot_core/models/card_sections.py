@@ -5,6 +5,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from levibot_core.models.bundle import BundleManifest
 from levibot_core.models.candidate import CalibrationReport
+from levibot_core.models.ensemble_candidate import EnsembleVerdict
 from levibot_core.models.rebuild import RebuildReport
 from levibot_core.models.recipe import Recipe
 from levibot_core.models.shap_values import ShapSample
@@ -110,6 +111,13 @@ class Judgement(Section):
     trading_gates: tuple[GateResult, ...] = Field((), description="Whether it may be traded, which is another question")
 
 
+class EnsembleSection(Section):
+    """Whether the families of this training are worth more together than the best of them."""
+
+    reason: str
+    verdict: EnsembleVerdict | None = Field(description="None where no ensemble could be made")
+
+
 class CardInputs(Section):
     """All that goes on a card."""
 
@@ -126,6 +134,7 @@ class CardInputs(Section):
     spread: SpreadReport | None
     provenance: Provenance
     reproduction: Reproduction
+    ensemble: EnsembleSection | None = Field(None, description="None where none was tried")
 
 
 def part_summaries(split: SplitResult) -> dict[str, PartSummary]:

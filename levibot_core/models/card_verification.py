@@ -17,6 +17,7 @@ _OF_THE_MOMENT = {
     "judgement.at": "an instant of the past",
     "judgement.trading": "it counts every trial ever run, and more may have been run since",
     "judgement.trading_gates": "as the figures they judge",
+    "ensemble.reason": "the sentence of the training; of an ensemble, its figures are computed again",
     "tuning.resumed": "an event of the past",
 }
 _EXPENSIVE = {

@@ -139,7 +139,7 @@ def choose_final(
         f"log loss {difference.mean:+.5f} against its best member {best} "
         f"(95 % interval {difference.lower_95:+.5f} to {difference.upper_95:+.5f})"
     )
-    kept = "the ensemble is taken" if better else f"{best} is taken: the ensemble is not clearly better"
+    kept = "the ensemble is taken" if better else "the ensemble is not clearly better and is not taken"
     return FinalChoice(ensemble.method if better else best, better, best, difference, f"{figures}; {kept}")
 
 

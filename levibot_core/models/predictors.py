@@ -22,6 +22,7 @@ BASE_RATE: Final = "base_rate"
 LIGHTGBM: Final = "lightgbm"
 XGBOOST: Final = "xgboost"
 TFT: Final = "tft"
+ENSEMBLE: Final = "ensemble"
 SYMBOL_CODE: Final = "symbol_code"
 
 

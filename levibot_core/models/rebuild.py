@@ -93,28 +93,14 @@ def rebuild(
     check_trials(recipe, trials)
     snapshot, origin = obtain_snapshot(store, lake, recipe.snapshot)
     split = chronological_split(snapshot.rows)
-    mismatches = list(_identity_mismatches(bundle, recipe))
-    if scope == "winner":
-        (again,) = training.train(
-            split.train,
-            split.validation,
-            recipe.identity,
-            recipe.parameters,
-            recipe.profile,
-            (recipe.identity.seed,),
-            recipe.threads,
-        )
-        if training.tolerance == 0.0 and again.rounds != recipe.rounds:
-            mismatches.append(f"rounds: were {recipe.rounds}, are {again.rounds}")
-        candidate = candidate_of(recipe, trials, again)
-    else:
-        candidate = _repeat_study(recipe, split, folder)
-        mismatches += _study_mismatches(recipe, candidate)
+    mismatches = list(identity_mismatches(bundle, recipe))
+    candidate, found = train_again(recipe, trials, split, folder, scope)
+    mismatches += found
     again_bundle = calibrate_candidate(candidate, split).bundle
     if bundle.parts:
         again_bundle = add_uncertainty(again_bundle, split, snapshot.candles, recipe.threads).bundle
     again_bundle.save(folder / BUNDLE)
-    compared = _compare(bundle, ModelBundle.load(folder / BUNDLE), split, training.tolerance)
+    compared = compare_models(bundle, ModelBundle.load(folder / BUNDLE), split, training.tolerance)
     mismatches += compared.mismatches
     return RebuildReport(
         identical=not mismatches,
@@ -130,6 +116,33 @@ def rebuild(
     )
 
 
+def train_again(
+    recipe: Recipe, trials: pl.DataFrame, split: SplitResult, folder: Path, scope: Scope
+) -> tuple[Candidate, list[str]]:
+    """Train the winning trial of a recipe once more, or repeat its study; and what differs from it, in words.
+
+    Raises:
+        BundleError: the family cannot be trained again.
+    """
+    training = training_of(recipe.family)
+    if scope == "study":
+        candidate = _repeat_study(recipe, split, folder)
+        return candidate, list(_study_mismatches(recipe, candidate))
+    (again,) = training.train(
+        split.train,
+        split.validation,
+        recipe.identity,
+        recipe.parameters,
+        recipe.profile,
+        (recipe.identity.seed,),
+        recipe.threads,
+    )
+    differs = training.tolerance == 0.0 and again.rounds != recipe.rounds
+    return candidate_of(recipe, trials, again), (
+        [f"rounds: were {recipe.rounds}, are {again.rounds}"] if differs else []
+    )
+
+
 def rebuild_base_rate(bundle: ModelBundle, snapshot: Snapshot | None) -> RebuildReport:
     """Count the rises of the base rate's snapshot again. It has no recipe: there is nothing to choose.
 
@@ -141,7 +154,7 @@ def rebuild_base_rate(bundle: ModelBundle, snapshot: Snapshot | None) -> Rebuild
     identity = BundleIdentity(**bundle.manifest.model_dump(include=set(BundleIdentity.model_fields)))
     split = chronological_split(snapshot.rows) if snapshot else None
     rebuilt = base_rate_bundle(identity, split.train["label"].to_numpy() if split else None)
-    compared = _compare(bundle, rebuilt, split, tolerance=0.0)
+    compared = compare_models(bundle, rebuilt, split, tolerance=0.0)
     return RebuildReport(
         identical=not compared.mismatches,
         seconds=time.perf_counter() - started,
@@ -171,14 +184,18 @@ def candidate_of(recipe: Recipe, trials: pl.DataFrame, trained: Retrained) -> Ca
 
 
 @dataclass(frozen=True, slots=True)
-class _Comparison:
+class Comparison:
+    """What two models have in common, and what not: hashes of files and test forecasts, by name."""
+
     mismatches: tuple[str, ...]
     expected: dict[str, str]
     found: dict[str, str]
     largest_difference: float
 
 
-def _compare(registered: ModelBundle, rebuilt: ModelBundle, split: SplitResult | None, tolerance: float) -> _Comparison:
+def compare_models(
+    registered: ModelBundle, rebuilt: ModelBundle, split: SplitResult | None, tolerance: float
+) -> Comparison:
     """Files and test forecasts of two models; files only have to be equal where forecasts have to be."""
     forecasts = [np.empty(0) if split is None else _test_forecasts(model, split) for model in (registered, rebuilt)]
     hashes = [
@@ -197,7 +214,7 @@ def _compare(registered: ModelBundle, rebuilt: ModelBundle, split: SplitResult |
                 mismatches.append(f"{name}: had SHA-256 {was[:12]}, has {now_is[:12]}")
         if largest > 0.0:
             mismatches.append(f"{TEST_FORECASTS}: differ by up to {largest:.3g}")
-    return _Comparison(tuple(mismatches), hashes[0], hashes[1], largest)
+    return Comparison(tuple(mismatches), hashes[0], hashes[1], largest)
 
 
 def _test_forecasts(bundle: ModelBundle, split: SplitResult) -> np.ndarray:
@@ -243,7 +260,8 @@ def _study_mismatches(recipe: Recipe, candidate: Candidate) -> Iterator[str]:
         yield f"winning trial: was {recipe.parameters}, is {dict(tuning.best_parameters)}"
 
 
-def _identity_mismatches(bundle: ModelBundle, recipe: Recipe) -> Iterator[str]:
+def identity_mismatches(bundle: ModelBundle, recipe: Recipe) -> Iterator[str]:
+    """What a model says about itself and its recipe says otherwise, in words."""
     registered = bundle.manifest.model_dump(include=set(BundleIdentity.model_fields))
     for name, value in recipe.identity.model_dump().items():
         if registered[name] != value:

@@ -96,7 +96,7 @@ def cross_validated_spread(
     train_model = training_of(family).train
     runs = []
     for number, (train_places, test_places) in enumerate(folds, start=1):
-        fitted, stopping = _stopping_rows(rows[train_places])
+        fitted, stopping = stopping_rows(rows[train_places])
         test = with_windows(identity, rows[test_places], rows)
         labels = test["label"].to_numpy()
         base_rate = fit_base_rate(fitted["label"].to_numpy())
@@ -119,7 +119,7 @@ def cross_validated_spread(
     return SpreadReport(folds=len(folds), seeds=tuple(seeds), runs=tuple(runs))
 
 
-def _stopping_rows(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def stopping_rows(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows to fit on, and the last ones, which stop the training; purged by `label_end`."""
     times = rows["known_at"].unique().sort()
     first = times[min(round(times.len() * (1.0 - STOPPING_SHARE)), times.len() - 1)]

@@ -45,6 +45,7 @@ def show(version: VersionArgument, as_json: JsonOption = False) -> None:
             ("trials", card["tuning"]["trials"]),
             ("leak attack", "passed" if card["leakage"]["passed"] else "FAILED"),
             *_made_again(card),
+            *_together(card),
             ("page", card_reference(workspace, version).html),
         ],
     )
@@ -91,6 +92,15 @@ def _made_again(card: dict[str, Any]) -> list[tuple[str, object]]:
         return []
     rebuilt = reproduction["rebuild"]
     return [("rebuild", "not tried" if rebuilt is None else "identical" if rebuilt["identical"] else "differs")]
+
+
+def _together(card: dict[str, Any]) -> list[tuple[str, object]]:
+    found = card.get("ensemble")
+    if found is None:
+        return []
+    members = (found["verdict"] or {"members": []})["members"] if card["model"]["family"] == "ensemble" else []
+    weights = [(f"weight of {member['name']}", f"{member['weight']:.3f}") for member in members]
+    return [("ensemble", found["reason"]), *weights]
 
 
 def _as_json(report: VerificationReport) -> dict[str, Any]:

@@ -97,6 +97,7 @@ def _as_json(version: RegisteredVersion) -> dict[str, object]:
         "gates": list(version.gates),
         "tradable": version.tradable,
         "reasons": list(version.reasons),
+        "ensemble": version.ensemble,
         "snapshot_id": version.tags.get("snapshot_id"),
         "created_at": version.created_at.isoformat(),
         "run_id": version.run_id,
@@ -118,6 +119,8 @@ def _notes(version: RegisteredVersion) -> list[str]:
     notes = []
     if failed := [str(gate["gate"]) for gate in version.gates if not gate["passed"]]:
         notes.append(f"Version {version.version} did not pass {', '.join(failed)}.")
+    if version.ensemble is not None:
+        notes.append(f"Version {version.version}: {version.ensemble}.")
     if not version.tradable:
         reason = first_of(version.reasons, f"levibot models card show {version.version}")
         notes.append(f"Version {version.version} may not trade: {reason}.")

@@ -5,8 +5,9 @@ positions are attacked on a stretch of the test part. Features, labels and split
 `levibot_core.validation.leakage`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.calibration_fitting import fit_calibrator_of
 from levibot_core.models.design import label_vector
+from levibot_core.models.ensemble_bundle import members_of
 from levibot_core.models.row_forecasts import forecast_rows, predict_rows, split_with_windows
 from levibot_core.schemas import TRAINING_ROWS
 from levibot_core.validation.attack.bits import Fingerprints
@@ -31,7 +33,7 @@ _STRETCH = 400
 # Of a model that looks at windows, beyond the bars of one: its forecasts take longer.
 _STRETCH_OF_WINDOWS = 60
 _INSTANTS = 2
-_SCORE = "score"
+_SCORE = "score of "
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,16 @@ def attack_trained_model(
     """
     split = split_with_windows(model.bundle.manifest, split)
     rows = pl.concat([part.select(TRAINING_ROWS.polars_schema.names()) for part in split.parts.values()])
-    scored = _scored(model.bundle, split)
+    # The calibrations of an ensemble are those of its members.
+    calibrated = members_of(model.bundle) or {"calibrator": model.bundle}
+    scored = _scored(calibrated, split)
     yield attack_boundaries(split_boundaries, rows, random)
     base_rate = {"base rate": np.float64(model.base_rate).tobytes()}
     yield attack_fit("statistics_ignore_later_rows", _base_rate, scored, "train", random, base_rate)
-    calibrator = {"calibrator": model.bundle.calibrator.to_json().encode()}
-    yield attack_fit("calibration_ignores_later_rows", _calibrator, scored, "calibration", random, calibrator)
+    curves = {name: bundle.calibrator.to_json().encode() for name, bundle in calibrated.items()}
+    yield attack_fit(
+        "calibration_ignores_later_rows", partial(_calibrators, list(curves)), scored, "calibration", random, curves
+    )
     stretch, instants = _attacked(model.bundle.manifest.window, split.test, random)
     yield attack_forecasts(lambda part: _forecasts(model.bundle, part), stretch, instants, random)
     yield from _positions(stretch, instants, candles, timeframe, random)
@@ -83,15 +89,17 @@ def _positions(
     yield check_fills(trade(bars, probe), bars, probe)
 
 
-def _scored(bundle: ModelBundle, split: SplitResult) -> SplitResult:
-    """The parts with the raw score of the model in place of its features; only those of the calibrator are scored."""
+def _scored(bundles: Mapping[str, ModelBundle], split: SplitResult) -> SplitResult:
+    """The parts with raw scores of the models in place of the features; only those of the calibrators are scored."""
     parts = {}
     for name, part in split.parts.items():
-        rows = part.select(TRAINING_ROWS.polars_schema.names())
-        scores = np.full(part.height, 0.5)
-        if name == "calibration":
-            scores = forecast_rows(bundle.predict_raw, bundle.manifest, part, split.history)
-        parts[name] = rows.with_columns(pl.Series(_SCORE, scores))
+        scores = {
+            _SCORE + model: forecast_rows(bundle.predict_raw, bundle.manifest, part, split.history)
+            if name == "calibration"
+            else np.full(part.height, 0.5)
+            for model, bundle in bundles.items()
+        }
+        parts[name] = part.select(TRAINING_ROWS.polars_schema.names()).with_columns(**scores)
     return split.with_parts(parts)
 
 
@@ -99,10 +107,13 @@ def _base_rate(split: SplitResult) -> Fingerprints:
     return {"base rate": np.float64(fit_base_rate(split.train["label"].to_numpy())).tobytes()}
 
 
-def _calibrator(split: SplitResult) -> Fingerprints:
+def _calibrators(models: Sequence[str], split: SplitResult) -> Fingerprints:
     rows = split.calibration
-    chosen = fit_calibrator_of(rows, rows[_SCORE].to_numpy(), label_vector(rows, "calibration")).calibrator
-    return {"calibrator": chosen.to_json().encode()}
+    labels = label_vector(rows, "calibration")
+    return {
+        model: fit_calibrator_of(rows, rows[_SCORE + model].to_numpy(), labels).calibrator.to_json().encode()
+        for model in models
+    }
 
 
 def _forecasts(bundle: ModelBundle, rows: pl.DataFrame) -> pl.DataFrame:

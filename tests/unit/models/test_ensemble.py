@@ -156,7 +156,8 @@ def test_the_ensemble_is_taken_where_it_beats_its_best_member_and_only_there() -
     members, labels = forecasts(4, 0.0, 3.0)
     pointless = choose_final(members, EnsembleRecipe("sharpe_vote", tuple(members), (0.5, 0.5)), labels, 1, times)
     assert (pointless.takes_ensemble, pointless.name) == (False, "member 0")
-    assert "member 0 is taken" in pointless.reason
+    assert "best member member 0" in pointless.reason
+    assert "not clearly better" in pointless.reason
     alone = choose_final(members, EnsembleRecipe("stacking", ("member 0",), (1.0,)), labels, 1, times)
     assert not alone.takes_ensemble
 
