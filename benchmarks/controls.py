@@ -16,7 +16,7 @@ from benchmarks.harness import Outcome
 from benchmarks.power_curve import power_curve_png
 from benchmarks.report import RESULTS, Claim, Figure, Report, parse_options, publish, run
 from levibot_core.config import Settings
-from levibot_core.stores.files import write_atomically
+from levibot_core.stores.files import write_bytes_atomically
 from levibot_core.validation.controls import Control, ControlSummary, run_control, summarise
 
 SEEDS, QUICK_SEEDS = 20, 3
@@ -44,7 +44,7 @@ def main() -> None:
     negative, positive = summaries[: len(NEGATIVE)], summaries[len(NEGATIVE) :]
     if not options.quick:
         png = power_curve_png(EDGES, positive, negative)
-        write_atomically(RESULTS / "controls.png", lambda path: path.write_bytes(png))
+        write_bytes_atomically(RESULTS / "controls.png", png)
     publish(
         Report(
             name="controls",
