@@ -20,7 +20,9 @@ from redis.retry import Retry
 
 from levibot_core.stores.paths import Home
 
-_EXPENSIVE_FIXTURES = frozenset({"migrated_registry", "registry_home", "redis_server", "start_redis"})
+_EXPENSIVE_FIXTURES = frozenset(
+    {"migrated_registry", "registry_home", "redis_server", "start_redis", "postgres_server"}
+)
 
 _LONGEST_FILE = "test_lifecycle.py"
 
