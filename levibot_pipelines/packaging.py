@@ -31,14 +31,16 @@ def model_requirements(family: str) -> list[str]:
 
 
 def model_signature(manifest: BundleManifest) -> "ModelSignature":
-    """Input: a float64 column per feature and `symbol`. Output: the probability of a rise."""
+    """Input: a float64 column per feature and `symbol`. Output: the probability of the event."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
     inputs = [ColSpec(DataType.double, name) for name in manifest.features]
     return ModelSignature(
         inputs=Schema([*inputs, ColSpec(DataType.string, "symbol")]),
-        outputs=Schema([ColSpec(DataType.double, "prob_up")]),
+        outputs=Schema(
+            [ColSpec(DataType.double, "prob_up" if manifest.triple_barrier is None else "prob_profit_first")]
+        ),
     )
 
 

@@ -28,8 +28,13 @@ def compare_with_model(candidate: ModelBundle, reference: ModelBundle, rows: pl.
         name: The reference in words.
 
     Raises:
-        BundleError: the two models share no symbol.
+        BundleError: the two models share no symbol, or forecast different events.
     """
+    if candidate.manifest.label != reference.manifest.label:
+        raise BundleError(
+            f"Expected {name} to forecast what the candidate does, but the one's labels are "
+            f"{reference.manifest.label!r} and the other's {candidate.manifest.label!r}. Compare models of one name."
+        )
     shared = rows.filter(pl.col("symbol").is_in(list(reference.manifest.symbols)))
     if shared.is_empty():
         raise BundleError(
