@@ -44,7 +44,7 @@ def _boosted(family: str, title: str) -> dg.AssetsDefinition:
     def candidate(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], training_snapshot: SnapshotReference
     ) -> dg.MaterializeResult[CandidateReference]:
-        trained = train_family(workspace, family, training_snapshot.snapshot_id, context.run_id, context.log.info)
+        trained = train_family(workspace, family, training_snapshot.snapshot_id, context.run.run_id, context.log.info)
         tuning = trained.candidate.tuning
         best = tuning.best_trial
         return dg.MaterializeResult(
