@@ -44,8 +44,9 @@ def power_curve_png(
         )
     lower.axhline(0.5, color=MUTED, linestyle="--", linewidth=1.2)
     upper.set_ylim(-0.05, 1.05)
-    seeds = positive[0].controls
-    dress(upper, f"What the gates find, {seeds} markets of each kind", "", "share promoted, 95 % interval")
+    counts = sorted({summary.controls for summary in (*positive, *negative)})
+    many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    dress(upper, f"What the gates find, {many} markets of each kind", "", "share promoted, 95 % interval")
     dress(lower, "", "planted edge (correlation of a bar's return with its drift)", "AUC: mean and range")
     add_legend(upper)
     return png_bytes(figure)
