@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from levibot_core.errors import ConfigurationError, UnknownSymbolError
+from levibot_core.labels.definition import LabelKind, SampleWeights, TripleBarrierLabel
 from levibot_core.market.symbols import normalize_symbol
 from levibot_core.market.timeframe import Timeframe
 
@@ -45,6 +46,14 @@ class Settings(BaseSettings):
     timeframe: str = Field("5m", description="Length of one bar")
     feature_set: str = Field("v2", pattern="^v[1-9][0-9]*$", description="Version of the feature set in force")
     horizon_bars: int = Field(12, ge=1, le=288, description="Bars ahead that the model forecasts")
+    labels: LabelKind = Field(
+        "direction",
+        description="What is forecast: the direction over the horizon, or whether a profit of 3 average true ranges is "
+        "reached before a stop of 2, within 60 bars whatever the horizon",
+    )
+    sample_weights: SampleWeights = Field(
+        "none", description="How much a row counts in a training: all the same, or by how unique its label is"
+    )
     days: int = Field(168, ge=3, description="Days of history a lifecycle run works on")
     until: datetime | None = Field(None, description="End of the history (UTC); the latest there is when unset")
     profile: ProfileName = Field("fast", description="Training profile of profiles.yml")
@@ -110,8 +119,21 @@ class Settings(BaseSettings):
 
     @property
     def model_name(self) -> str:
-        """Name of the registered model, `levibot-<timeframe>-h<bars>`."""
-        return f"levibot-{self.timeframe}-h{self.horizon_bars}"
+        """Name of the registered model: `levibot-<timeframe>-h<bars>`, or `-tb<bars>` where labels are barriers.
+
+        Models of different labels answer different questions and are never compared.
+        """
+        return f"levibot-{self.timeframe}-{'h' if self.triple_barrier is None else 'tb'}{self.label_bars}"
+
+    @property
+    def triple_barrier(self) -> TripleBarrierLabel | None:
+        """The barriers of the labels; None where labels are the direction."""
+        return TripleBarrierLabel() if self.labels == "triple_barrier" else None
+
+    @property
+    def label_bars(self) -> int:
+        """Bars that a label looks ahead, at most."""
+        return self.horizon_bars if self.triple_barrier is None else self.triple_barrier.max_bars
 
     @property
     def redis_address(self) -> str | None:

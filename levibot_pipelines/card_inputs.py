@@ -196,6 +196,7 @@ def measure_leakage(workspace: Workspace, subject: Subject) -> LeakReport:
         subject.recipe.identity.seed,
         trained=TrainedModel(subject.bundle, subject.calibrated.report.base_rate),
         fear_greed=inputs.fear_greed,
+        triple_barrier=manifest.triple_barrier,
     )
 
 

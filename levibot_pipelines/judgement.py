@@ -92,7 +92,10 @@ def _trading(workspace: Workspace, subject: Subject) -> TradingFacts:
     _, lifetime = workspace.trial_store.ledger.returns_matrix(bundle.manifest.model_name)
     candidates = subject.trials.filter(pl.col("state") == "complete")
     return measure_trading(
-        daily_returns(predict_rows(bundle, split.test, split.history), policy_rows(split.test, split.train)),
+        daily_returns(
+            predict_rows(bundle, split.test, split.history),
+            policy_rows(split.test, split.train, bundle.manifest.triple_barrier),
+        ),
         lifetime.T,
         np.array(candidates["returns"].to_list(), dtype=np.float64),
     )

@@ -31,7 +31,7 @@ def model_requirements(family: str) -> list[str]:
 
 
 def model_signature(manifest: BundleManifest) -> "ModelSignature":
-    """Input: a float64 column per feature, `symbol` and, for windows, `ts`. Output: the probability of a rise."""
+    """Input: a float64 column per feature, `symbol` and, for windows, `ts`. Output: the probability of the event."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
@@ -39,7 +39,9 @@ def model_signature(manifest: BundleManifest) -> "ModelSignature":
     opened = [ColSpec(DataType.datetime, "ts")] if manifest.window > 1 else []
     return ModelSignature(
         inputs=Schema([*features, ColSpec(DataType.string, "symbol"), *opened]),
-        outputs=Schema([ColSpec(DataType.double, "prob_up")]),
+        outputs=Schema(
+            [ColSpec(DataType.double, "prob_up" if manifest.triple_barrier is None else "prob_profit_first")]
+        ),
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import polars as pl
 
 from levibot_core.backtest.metrics import BacktestSummary
+from levibot_core.errors import SnapshotError
+from levibot_core.labels.definition import label_definition
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.block_bootstrap import BlockBootstrap
@@ -39,12 +41,21 @@ _PLOTS = ("reliability", "importance")
 
 
 def bundle_identity(workspace: Workspace, snapshot: SnapshotManifest | None) -> BundleIdentity:
-    """What a bundle trained on a snapshot (or on nothing yet) says about itself."""
+    """What a bundle trained on a snapshot (or on nothing yet) says about itself.
+
+    Raises:
+        SnapshotError: the snapshot's labels are not those of the settings.
+    """
     settings = workspace.settings
+    if snapshot is not None and snapshot.label != label_definition(settings.label_bars, settings.triple_barrier):
+        raise SnapshotError(
+            f"Expected labels of the model {settings.model_name} in snapshot {snapshot.snapshot_id}, was "
+            f"{snapshot.label!r}. Materialise feature_store/training_snapshot with these settings first."
+        )
     return BundleIdentity(
         model_name=settings.model_name,
         timeframe=settings.timeframe,
-        horizon_bars=settings.horizon_bars,
+        horizon_bars=settings.label_bars,
         symbols=snapshot.symbols if snapshot else settings.symbols,
         feature_set=workspace.feature_set.version,
         features=workspace.feature_set.names,
@@ -52,6 +63,8 @@ def bundle_identity(workspace: Workspace, snapshot: SnapshotManifest | None) -> 
         source_kind=snapshot.source.kind if snapshot else NO_SOURCE,
         created_at=datetime.now(UTC),
         seed=settings.seed,
+        triple_barrier=settings.triple_barrier,
+        sample_weights=settings.sample_weights,
     )
 
 
@@ -95,8 +108,9 @@ def ensure_base_rate(
         with registry.closing(registry.start_run(BASE_RATE, tags, BASE_RATE)) as run_id:
             if snapshot is not None:
                 registry.log_snapshot(run_id, snapshot)
-            reasons = ["it is the base rate: it knows how often prices rose, and nothing about now"]
-            about = "How often prices rose in the training rows."
+            event = "prices rose" if bundle.manifest.triple_barrier is None else "profits were reached first"
+            reasons = [f"it is the base rate: it knows how often {event}, and nothing about now"]
+            about = f"How often {event} in the training rows."
             version = registry.register(run_id, folder, about, version_tags(bundle.manifest, reasons), train)
     promote(registry, version, actor="levibot", reason="a registry is never empty: the base rate is the first champion")
     return version
@@ -244,10 +258,13 @@ def rounded(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def reasons_of_provenance(manifest: BundleManifest) -> tuple[str, ...]:
-    """Why a model may not be traded whatever it earned: it never saw a real market."""
-    if manifest.source_kind in ("exchange", "recorded"):
-        return ()
-    return (f"it was trained on a market of kind {manifest.source_kind!r}, which is never tradable",)
+    """Why a model may not be traded whatever it earned: what it saw is no real market, or what it says no direction."""
+    reasons = []
+    if manifest.source_kind not in ("exchange", "recorded"):
+        reasons.append(f"it was trained on a market of kind {manifest.source_kind!r}, which is never tradable")
+    if manifest.triple_barrier is not None:
+        reasons.append("it forecasts which barrier is touched first, which the policy cannot act on: it stays flat")
+    return tuple(reasons)
 
 
 def log_backtest(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from levibot_core.errors import RegistryError
+from levibot_core.labels.definition import event_in_words
 from levibot_core.models.bundle import BundleManifest, ModelBundle
 from levibot_pipelines.packaging import copy_model_code, example_frame, model_requirements, model_signature
 from levibot_pipelines.runs import Runs
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _MODEL_SCRIPT = Path(__file__).resolve().parents[1] / "mlflow" / "models" / "levibot_bundle.py"
+_TASKS = {
+    "direction": "probability that the price is higher after the horizon",
+    "triple_barrier": "probability that the profit is reached before the stop, within the horizon",
+}
 _ADDRESS_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
@@ -132,16 +137,16 @@ class ModelRegistry(Runs):
         from mlflow.exceptions import MlflowException
 
         about = {
-            "task": "probability that the price is higher after the horizon",
+            "task": _TASKS[manifest.label.kind],
             "timeframe": manifest.timeframe,
             "horizon_bars": str(manifest.horizon_bars),
             "symbols": ", ".join(manifest.symbols),
             "feature_set": manifest.feature_set,
         }
         description = (
-            f"Probability that the close of {about['symbols']} is higher {manifest.horizon_bars} bars of "
-            f"{manifest.timeframe} after a closed bar. `champion` is what the inference API serves; it moves only when "
-            "every promotion gate has passed. Nothing trained on a simulated market is ever tradable."
+            f"Probability, for {about['symbols']}, that {event_in_words(manifest.label, manifest.timeframe)}. "
+            "`champion` is what the inference API serves; it moves only when every promotion gate has passed. Nothing "
+            "trained on a simulated market is ever tradable."
         )
         try:
             self.client.create_registered_model(self.model_name, tags=about, description=description)

@@ -155,7 +155,7 @@ class ModelStore:
         return bundle
 
     def _check(self, bundle: ModelBundle) -> None:
-        """Refuse a bundle of another model, one that cannot predict, and one with a broken part.
+        """Refuse a bundle of another model or event, one that cannot predict, and one with a broken part.
 
         The prediction also warms it up.
 
@@ -165,6 +165,11 @@ class ModelStore:
         manifest = bundle.manifest
         if manifest.model_name != self.model_name:
             raise BundleError(f"Expected a bundle of the model {self.model_name!r}, was {manifest.model_name!r}.")
+        if manifest.triple_barrier is not None:
+            raise BundleError(
+                f"Expected a model whose probability is that of a rise, was one of {manifest.model_name!r}: the API's "
+                "`prob_up` would not mean what engines take it for. Serve LEVIBOT_LABELS=direction."
+            )
         bars, width = manifest.window, len(manifest.features) + 1
         shape = (1, width) if bars == 1 else (1, bars, width)
         probability = float(bundle.predict(np.zeros(shape))[0])

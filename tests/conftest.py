@@ -28,7 +28,9 @@ from levibot_core.stores.paths import Home
 if TYPE_CHECKING:
     from levibot_serving.config import ServingSettings
 
-_EXPENSIVE_FIXTURES = frozenset({"migrated_registry", "registry_home", "redis_server", "start_redis"})
+_EXPENSIVE_FIXTURES = frozenset(
+    {"migrated_registry", "registry_home", "redis_server", "start_redis", "postgres_server"}
+)
 
 _LONGEST_FILE = "test_lifecycle.py"
 

@@ -55,13 +55,17 @@ def forecasts_that_pay(
 
     Returns:
         `symbol`, `ts` and `prob_up` of every row, in their order; null where acting is not expected to pay, where
-        nothing moved, so that there is no volatility to expect, and where the model's window is not whole.
+        nothing moved, so that there is no volatility to expect, and where the model's window is not whole. Of a model
+        of triple barriers all are null: the policy knows what to do with the probability of a rise, see
+        `levibot_core.risk.policy`.
 
     Raises:
         MissingFeatureError: a feature is absent, or NaN or infinite in some row.
         UnknownSymbolError: a row's symbol is not among the model's.
         BundleError: the model's volatility head cannot be read.
     """
+    if bundle.manifest.triple_barrier is not None:
+        return rows.select("symbol", "ts", prob_up=pl.lit(None, pl.Float64))
     probabilities, volatilities = predict_rows(bundle, rows, history), expected_volatilities(bundle, rows)
     moves = (volatilities > 0.0) & np.isfinite(probabilities)
     pays = np.zeros(rows.height, dtype=np.bool_)

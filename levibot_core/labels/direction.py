@@ -4,22 +4,11 @@ A bar without a bar at its horizon has no label: nothing is clamped, filled or s
 `levibot_core.features`; both meet in `levibot_core.stores.snapshots`.
 """
 
-from typing import Literal
-
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
+from levibot_core.labels.definition import DirectionLabel
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TRAINING_ROWS
-
-
-class DirectionLabel(BaseModel):
-    """Definition of the label, as snapshots hash it: 1 when the close `horizon_bars` later is above the close now."""
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: Literal["direction"] = "direction"
-    horizon_bars: int = Field(ge=1, description="Bars from the close of the decision to the close that decides")
 
 
 def direction_labels(candles: pl.DataFrame, timeframe: Timeframe, horizon_bars: int) -> pl.DataFrame:

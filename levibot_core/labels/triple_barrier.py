@@ -5,14 +5,12 @@ Barriers stand a multiple of the average true range (ATR) away from the close of
 `levibot_core.labels.direction`; how much overlapping labels share, in `levibot_core.labels.uniqueness`.
 """
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from numba import njit
-from pydantic import BaseModel, ConfigDict, Field
 
+from levibot_core.labels.definition import TripleBarrierLabel
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TRAINING_ROWS
 
@@ -20,18 +18,6 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _NONE = -1
-
-
-class TripleBarrierLabel(BaseModel):
-    """Definition of the label, as snapshots hash it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["triple_barrier"] = "triple_barrier"
-    profit_atr: float = Field(3.0, gt=0, description="Average true ranges from the close up to the profit")
-    stop_atr: float = Field(2.0, gt=0, description="Average true ranges from the close down to the stop")
-    max_bars: int = Field(60, ge=1, description="Bars after the decision, with whose last close the time is up")
-    atr_bars: int = Field(14, ge=1, description="Bars of the average true range, the bar of the decision included")
 
 
 _DEFAULT = TripleBarrierLabel()

@@ -9,8 +9,25 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from levibot_core.errors import DataQualityError
+from levibot_core.labels.definition import SampleWeights
+
+
+def sample_weights(rows: pl.DataFrame, kind: SampleWeights) -> npt.NDArray[np.float64] | None:
+    """How much each row counts in a training, float64 (n,); None where all count the same.
+
+    Args:
+        rows: The rows of the train part alone: symbol, known_at and label_end.
+        kind: `uniqueness` gives each row its `average_uniqueness`, divided by the mean of all, so that what a
+            booster asks of the rows of a leaf means the same as without weights.
+    """
+    if kind == "none":
+        return None
+    known, ends = (rows[name].dt.epoch("ms").to_numpy() for name in ("known_at", "label_end"))
+    uniqueness = average_uniqueness(rows["symbol"].to_numpy(), known, ends)
+    return uniqueness / uniqueness.mean() if uniqueness.size else uniqueness
 
 
 def average_uniqueness(

@@ -26,6 +26,7 @@ import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from levibot_core.errors import BundleError, ExplanationError, MissingFeatureError
+from levibot_core.labels.definition import LabelDefinition, SampleWeights, TripleBarrierLabel, label_definition
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.calibration import CalibrationMethod, Calibrator, calibrator_from_json
 from levibot_core.models.families import FAMILIES
@@ -46,7 +47,7 @@ class BundleIdentity(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model_name: str = Field(description="Registered model, levibot-<timeframe>-h<bars>")
+    model_name: str = Field(description="Registered model, levibot-<timeframe>-h<bars>, of barriers -tb<bars>")
     timeframe: str
     horizon_bars: int = Field(ge=1)
     symbols: tuple[str, ...] = Field(min_length=1, description="Inside spelling; a symbol's code is its place here")
@@ -57,6 +58,16 @@ class BundleIdentity(BaseModel):
     source_kind: str = Field(description="exchange, recorded or simulated")
     created_at: AwareDatetime = Field(description="UTC")
     seed: int
+    triple_barrier: TripleBarrierLabel | None = Field(
+        None,
+        description="The barriers of the label, looked for over `horizon_bars`; None forecasts the direction",
+    )
+    sample_weights: SampleWeights = Field("none", description="How much a row counted in the training")
+
+    @property
+    def label(self) -> LabelDefinition:
+        """What the probability is of; see `levibot_core.labels.definition.event_in_words`."""
+        return label_definition(self.horizon_bars, self.triple_barrier)
 
 
 class BundleManifest(BundleIdentity):
@@ -159,6 +170,8 @@ class ModelBundle:
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """Calibrated probability of a rise after the horizon, float64 (n,).
+
+        Of a model of triple barriers, the probability that the profit is reached first.
 
         Args:
             matrix: A design matrix, float64 (n, f + 1), where the window is 1, else float64 (n, window, f + 1), oldest

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from levibot_core.config import TrainingProfile
 from levibot_core.errors import BundleError
+from levibot_core.labels.uniqueness import sample_weights
 from levibot_core.models.base_rate import fit_base_rate
 from levibot_core.models.boosters import booster_family
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
@@ -210,7 +211,7 @@ def train_candidate(
         threads: Threads to use; they do not change the result.
         store: Where the trials are kept, so that an interrupted training goes on, and none is forgotten.
         on_trial: Told the progress after each trial.
-        weights: How much each row of the train part counts, float64 (n,); all the same when None.
+        weights: How much each row of the train part counts, float64 (n,); as the identity says when None.
 
     Raises:
         DataQualityError: a part has no rows, or rows of one class only; too few rows to train on; features that do
@@ -224,11 +225,13 @@ def train_candidate(
     labels = {part: label_vector(split.parts[part], part) for part in ("train", "validation")}
     matrices = {part: design_matrix(split.parts[part], identity.features, identity.symbols) for part in labels}
     expect_something_to_learn(matrices["train"], identity.features, FEWEST_ROWS)
+    if weights is None:
+        weights = sample_weights(split.train, identity.sample_weights)
     search = Search(
         family=booster,
         train=LabelledMatrix(matrices["train"], labels["train"], weights),
         validation=LabelledMatrix(matrices["validation"], labels["validation"]),
-        policy=policy_rows(split.validation, split.train),
+        policy=policy_rows(split.validation, split.train, identity.triple_barrier),
         features=identity.features,
         profile=profile,
         seed=identity.seed,

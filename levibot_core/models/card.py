@@ -13,6 +13,7 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 
 from levibot_core.errors import SchemaError
+from levibot_core.labels.definition import event_in_words
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.bundle import BundleManifest
 from levibot_core.models.card_sections import CardInputs, Judgement
@@ -42,6 +43,7 @@ def build_card(inputs: CardInputs) -> dict[str, Any]:
             "symbols": list(manifest.symbols),
             "feature_set": manifest.feature_set,
             "features": list(manifest.features),
+            **_label(manifest),
         },
         "intended_use": _intended_use(manifest),
         "limits": _limits(manifest),
@@ -109,6 +111,16 @@ def horizon_minutes(card: dict[str, Any]) -> int:
     return _minutes(card["model"]["timeframe"], card["model"]["horizon_bars"])
 
 
+def _label(manifest: BundleManifest) -> dict[str, Any]:
+    """What a card says of the label and the weights where they are not the usual ones."""
+    found: dict[str, Any] = {}
+    if manifest.triple_barrier is not None:
+        found["triple_barrier"] = manifest.triple_barrier.model_dump()
+    if manifest.sample_weights != "none":
+        found["sample_weights"] = manifest.sample_weights
+    return found
+
+
 @cache
 def _validator() -> Draft202012Validator:
     schema = json.loads(files("levibot_core.models").joinpath("model_card.schema.json").read_text("utf-8"))
@@ -141,6 +153,12 @@ def _reproduction(inputs: CardInputs) -> dict[str, Any]:
 
 def _intended_use(manifest: BundleManifest) -> str:
     minutes = _minutes(manifest.timeframe, manifest.horizon_bars)
+    if manifest.triple_barrier is not None:
+        return (
+            f"Forecast the probability, for {', '.join(manifest.symbols)}, that "
+            f"{event_in_words(manifest.label, manifest.timeframe)}; for people who study such forecasts. The API does "
+            "not serve it, and the policy does not act on it."
+        )
     return (
         f"Forecast the probability that the close of {', '.join(manifest.symbols)} {minutes} minutes "
         f"({manifest.horizon_bars} bars of {manifest.timeframe}) after a closed bar is above that bar's close, for "
@@ -150,8 +168,7 @@ def _intended_use(manifest: BundleManifest) -> str:
 
 def _limits(manifest: BundleManifest) -> list[str]:
     limits = [
-        "It says in which direction, not how far: a right forecast can lose money after costs. The backtest says "
-        "whether trading it would have paid.",
+        _first_limit(manifest),
         "It answers for the symbols above and refuses others, and refuses a row with a missing feature.",
         "Its figures come from one stretch of one market. Labels of neighbouring rows overlap and symbols move "
         "together, so the figures are less certain than the number of rows suggests.",
@@ -165,6 +182,18 @@ def _limits(manifest: BundleManifest) -> list[str]:
     if manifest.source_kind not in ("exchange", "recorded"):
         limits.insert(0, "IT WAS TRAINED ON A SIMULATED MARKET. It must never be traded.")
     return limits
+
+
+def _first_limit(manifest: BundleManifest) -> str:
+    if manifest.triple_barrier is not None:
+        return (
+            "It says whether the profit is reached first. What is not may be stopped or may just take longer, so one "
+            "less its probability is no forecast of a fall."
+        )
+    return (
+        "It says in which direction, not how far: a right forecast can lose money after costs. The backtest says "
+        "whether trading it would have paid."
+    )
 
 
 def _misuse(manifest: BundleManifest) -> list[str]:

@@ -100,6 +100,7 @@ def _context(card: dict[str, Any]) -> dict[str, Any]:
         **card,
         "verdict": verdict(card),
         "minutes": horizon_minutes(card),
+        "event": "profits reached first" if "triple_barrier" in card["model"] else "rises",
         "order": PARTS,
         "long": LONG_THRESHOLD,
         "short": SHORT_THRESHOLD,

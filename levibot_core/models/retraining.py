@@ -13,6 +13,7 @@ import polars as pl
 
 from levibot_core.config import TrainingProfile
 from levibot_core.errors import BundleError
+from levibot_core.labels.uniqueness import sample_weights
 from levibot_core.models.boosters import BOOSTERS, booster_family
 from levibot_core.models.bundle import BundleIdentity
 from levibot_core.models.design import LabelledMatrix, design_matrix, label_vector
@@ -82,9 +83,9 @@ def train_boosted(
 
     Args:
         family: Its name, such as `lightgbm`.
-        train: Rows to grow trees on: symbol, label and the identity's features.
+        train: Rows to grow trees on: symbol, label and the identity's features; known_at and label_end for weights.
         validation: Rows that stop the training.
-        identity: Features and symbols.
+        identity: Features, symbols and sample weights.
         parameters: The family's parameters that were tuned.
         profile: Limit of rounds, patience and bins.
         seeds: Seeds of the boosters, at least one.
@@ -96,8 +97,11 @@ def train_boosted(
         ConfigurationError: there is no such boosted family.
     """
     family_of_trees = booster_family(family)
+    weights = {"train": sample_weights(train, identity.sample_weights), "validation": None}
     labelled = [
-        LabelledMatrix(design_matrix(rows, identity.features, identity.symbols), label_vector(rows, part))
+        LabelledMatrix(
+            design_matrix(rows, identity.features, identity.symbols), label_vector(rows, part), weights[part]
+        )
         for part, rows in (("train", train), ("validation", validation))
     ]
     numbers = {name: value for name, value in parameters.items() if not isinstance(value, str)}

@@ -19,7 +19,9 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random
 
 from levibot_core.errors import ConfigurationError
 from levibot_core.stores.paths import not_writable
@@ -193,13 +195,27 @@ def _open_database(url: str) -> BaseStorage:
         parsed = make_url(url)
         # SQLite gives up after five seconds behind another writer unless told otherwise.
         options = {"connect_args": {"timeout": 60}} if parsed.get_backend_name() == "sqlite" else {}
-        return RDBStorage(url, engine_kwargs=options)
+        # No connection outlives its transaction: minutes pass between two, in which a server may be restarted.
+        return _with_tables(url, {**options, "poolclass": NullPool})
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigurationError(
             f"Expected LEVIBOT_STUDY_URL to name a database that answers, but {reason}. Correct it, or leave it unset "
             "to keep studies in files of the home."
         ) from error
+
+
+def _is_made_by_another(error: BaseException) -> bool:
+    """Whether tables could not be made because another worker was making them; databases say it differently."""
+    return isinstance(error, IntegrityError | ProgrammingError) or "already exists" in str(error)
+
+
+@retry(
+    retry=retry_if_exception(_is_made_by_another), wait=wait_random(0.1, 0.5), stop=stop_after_attempt(6), reraise=True
+)
+def _with_tables(url: str, options: dict[str, Any]) -> BaseStorage:
+    """The storage, its tables made where there are none; of workers that begin at once, all but one try again."""
+    return RDBStorage(url, engine_kwargs=options)
 
 
 def _drop_unfinished_line(journal: Path, lock: _KernelLock) -> None:

@@ -6,7 +6,8 @@ and costs fees and slippage on both sides.
 
 The policy: act on a row where its edge, |2p - 1| times the mean absolute forward return of its symbol over the train
 rows, exceeds the cost of a round trip; otherwise stay flat. One position per symbol at a time, each with an equal share
-of the money.
+of the money. It needs the probability of a rise: where labels are triple barriers it never acts, because a profit that
+is not reached says nothing about the other side.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from levibot_core.labels.definition import TripleBarrierLabel
 from levibot_core.models.metrics import log_losses
 from levibot_core.risk.policy import CostAwarePolicy
 
@@ -50,15 +52,19 @@ class PolicyRows:
         return [start + timedelta(days=place) for place in range(last - first + 1)]
 
 
-def policy_rows(rows: pl.DataFrame, train: pl.DataFrame) -> PolicyRows:
+def policy_rows(
+    rows: pl.DataFrame, train: pl.DataFrame, triple_barrier: TripleBarrierLabel | None = None
+) -> PolicyRows:
     """The rows to act on, with the moves that the train rows let expect.
 
     Args:
         rows: symbol, known_at, label_end and forward_return.
         train: symbol and forward_return. A symbol that is not among them is expected not to move.
+        triple_barrier: The barriers of the label; with them no move is expected, so that nothing is ever acted on.
     """
     names = sorted(rows["symbol"].unique())
-    moves = [_mean_move(train.filter(pl.col("symbol") == name)["forward_return"]) for name in names]
+    known = train if triple_barrier is None else train.clear()
+    moves = [_mean_move(known.filter(pl.col("symbol") == name)["forward_return"]) for name in names]
     codes = {name: code for code, name in enumerate(names)}
     symbols = np.array([codes[name] for name in rows["symbol"]], dtype=np.int64)
     return PolicyRows(

@@ -99,9 +99,15 @@ def fit_uncertainty(
         threads: Threads to use; they do not change the result.
 
     Raises:
-        DataQualityError: a part has no row with a volatility above 0, or there are too few rows for an interval.
+        DataQualityError: a part has no row with a volatility above 0, or there are too few rows for an interval; or
+            the label is a barrier, whose return is not that over the horizon.
         MissingFeatureError, UnknownSymbolError: as `design_matrix`.
     """
+    if identity.triple_barrier is not None:
+        raise DataQualityError(
+            "Expected returns over the horizon, was returns at the first barrier touched, which end at different "
+            "times. Train on LEVIBOT_LABELS=direction for a volatility head and an interval."
+        )
     timeframe, horizon = Timeframe.parse(identity.timeframe), identity.horizon_bars
     labels = realized_volatility(candles, timeframe, horizon)
     targets = {part: _targets(rows, labels) for part, rows in split.parts.items()}

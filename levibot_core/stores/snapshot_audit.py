@@ -213,8 +213,7 @@ class _DifferingRows:
             age_ms = ts_ms - change.ts_ms
             touched = self._in_window(change, span, age_ms, own=own) & (ts_ms + self.bar_ms < known_ms)
             if own and of_candles and epoch_ms(self.manifest.as_of) < known_ms:
-                horizon_ms = self.manifest.horizon_bars * self.bar_ms
-                touched |= self.label[span] & ((age_ms == 0) | (age_ms == -horizon_ms))
+                touched |= self.label[span] & self._in_label(age_ms)
             found.append(np.flatnonzero(touched) + span.start)
         return np.concatenate(found)
 
@@ -227,6 +226,13 @@ class _DifferingRows:
         earliest_ms, reach_ms = _PUBLISHED[change.table]
         differs = self.reach[_ORIGIN_OF[change.table]][span] > 0
         return differs & (age_ms + self.bar_ms >= earliest_ms) & (age_ms < reach_ms)
+
+    def _in_label(self, age_ms: IntArray) -> BoolArray:
+        """Whether a label looks at the bar that opened that long before its row."""
+        horizon_ms, barriers = self.manifest.horizon_bars * self.bar_ms, self.manifest.triple_barrier
+        if barriers is None:
+            return np.asarray((age_ms == 0) | (age_ms == -horizon_ms))
+        return np.asarray((age_ms >= -horizon_ms) & (age_ms <= barriers.atr_bars * self.bar_ms))
 
     @property
     def bar_ms(self) -> int:

@@ -9,7 +9,7 @@ import json
 import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from levibot_core.labels.direction import DirectionLabel
+from levibot_core.labels.definition import LabelDefinition, TripleBarrierLabel, label_definition
 from levibot_core.market.sources.base import SourceIdentity
 from levibot_core.stores.digest import frame_digest
 
@@ -20,7 +20,8 @@ class SnapshotManifest(BaseModel):
     `checksum` is the SHA-256 over the content of rows and candles, the hash of the feature definitions, the label's
     definition, market, timeframe, source and as-of time; `dropped` counts the rows of the window that are not in the
     snapshot, by reason. `window_start` and `inputs` (the symbols whose candles were given) are what a rebuild needs
-    beside that; snapshots of earlier versions of the platform do not have them.
+    beside that; snapshots of earlier versions of the platform do not have them. `triple_barrier` is None where labels
+    are the direction over the horizon; otherwise `horizon_bars` is the most that a label looks ahead.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +45,12 @@ class SnapshotManifest(BaseModel):
     warm_up: int
     window_start: AwareDatetime | None = None
     inputs: tuple[str, ...] = ()
+    triple_barrier: TripleBarrierLabel | None = None
+
+    @property
+    def label(self) -> LabelDefinition:
+        """What the labels of its rows are."""
+        return label_definition(self.horizon_bars, self.triple_barrier)
 
 
 def content_checksum(manifest: SnapshotManifest, rows: pl.DataFrame, candles: pl.DataFrame) -> str:
@@ -55,7 +62,7 @@ def content_checksum(manifest: SnapshotManifest, rows: pl.DataFrame, candles: pl
         "rows": frame_digest(rows),
         "candles": frame_digest(candles),
         "features_sha256": manifest.features_sha256,
-        "label": DirectionLabel(horizon_bars=manifest.horizon_bars).model_dump(),
+        "label": manifest.label.model_dump(),
         "as_of_ms": int(manifest.as_of.timestamp() * 1000),
         "market": manifest.market,
         "timeframe": manifest.timeframe,

@@ -103,7 +103,7 @@ def recompute(manifest: SnapshotManifest, inputs: TrainingInputs, feature_set: F
         inputs,
         feature_set=feature_set,
         timeframe=Timeframe.parse(manifest.timeframe),
-        horizon_bars=manifest.horizon_bars,
+        label=manifest.label,
         start_ms=_window_start_ms(manifest),
         as_of_ms=epoch_ms(manifest.as_of),
     )

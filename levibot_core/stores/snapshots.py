@@ -18,8 +18,9 @@ from pathlib import Path
 import polars as pl
 from pydantic import ValidationError
 
-from levibot_core.errors import SnapshotError, SnapshotNotFoundError
+from levibot_core.errors import ConfigurationError, SnapshotError, SnapshotNotFoundError
 from levibot_core.features.registry import FeatureSet
+from levibot_core.labels.definition import LabelDefinition, TripleBarrierLabel, label_definition, longest_bars
 from levibot_core.market.sources.base import SourceIdentity
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.stores.files import write_atomically, write_json_atomically
@@ -65,6 +66,7 @@ class SnapshotStore:
         market: str,
         as_of_ms: int,
         start_ms: int,
+        triple_barrier: TripleBarrierLabel | None = None,
     ) -> SnapshotManifest:
         """Freeze the training rows with open time from `start_ms` on whose label was known at `as_of_ms`.
 
@@ -75,22 +77,25 @@ class SnapshotStore:
             inputs: Every revision known at `as_of_ms` of every row; bars before `start_ms` serve as warm-up.
             feature_set: Features to compute.
             timeframe: Length of a bar.
-            horizon_bars: Horizon of the direction label.
+            horizon_bars: Horizon of the direction label; of another label, the bars that it looks ahead at most.
             source: Where the data comes from.
             market: `spot` or `perp`.
             as_of_ms: Instant of knowledge, UTC milliseconds.
             start_ms: First open time of the window, UTC milliseconds.
+            triple_barrier: The barriers of the label; None labels the direction.
 
         Raises:
+            ConfigurationError: the horizon is not that of the barriers.
             SnapshotError: no row is whole; the message names the columns responsible. Or the same snapshot is there
                 already and damaged.
             HomeNotWritableError: the folder cannot be written; nothing of the snapshot is left.
         """
+        label = _expect_horizon(horizon_bars, triple_barrier)
         content = training_rows(
             inputs,
             feature_set=feature_set,
             timeframe=timeframe,
-            horizon_bars=horizon_bars,
+            label=label,
             start_ms=start_ms,
             as_of_ms=as_of_ms,
         )
@@ -114,6 +119,7 @@ class SnapshotStore:
             warm_up=feature_set.warm_up,
             window_start=_instant(start_ms),
             inputs=tuple(inputs.candles["symbol"].unique().sort()),
+            triple_barrier=triple_barrier,
         )
         kept = self._keep(manifest, content)
         self._point_at(kept.snapshot_id)
@@ -249,6 +255,16 @@ class SnapshotStore:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return manifest
+
+
+def _expect_horizon(horizon_bars: int, triple_barrier: TripleBarrierLabel | None) -> LabelDefinition:
+    label = label_definition(horizon_bars, triple_barrier)
+    if longest_bars(label) != horizon_bars:
+        raise ConfigurationError(
+            f"Expected a horizon of {longest_bars(label)} bars, the most that the label looks ahead, was "
+            f"{horizon_bars}. Give the bars of the label."
+        )
+    return label
 
 
 def _read(path: Path) -> pl.DataFrame:

@@ -13,7 +13,8 @@ from levibot_core.errors import SnapshotError
 from levibot_core.features.compute import compute_features
 from levibot_core.features.missing import missing_reasons
 from levibot_core.features.registry import FeatureSet
-from levibot_core.labels.direction import direction_labels
+from levibot_core.labels.definition import LabelDefinition
+from levibot_core.labels.labelling import label_rows
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import FEAR_GREED, TIMESTAMP, TRAINING_ROWS
 from levibot_core.stores.lake import Lake
@@ -88,7 +89,7 @@ def training_rows(
     *,
     feature_set: FeatureSet,
     timeframe: Timeframe,
-    horizon_bars: int,
+    label: LabelDefinition,
     start_ms: int,
     as_of_ms: int,
 ) -> TrainingRows:
@@ -101,7 +102,7 @@ def training_rows(
         inputs: What is known; later revisions are ignored. Bars before `start_ms` serve as warm-up.
         feature_set: Features to compute.
         timeframe: Length of a bar.
-        horizon_bars: Horizon of the direction label.
+        label: What the label is.
         start_ms: First open time of the window, UTC milliseconds.
         as_of_ms: Instant of knowledge, UTC milliseconds.
 
@@ -119,7 +120,7 @@ def training_rows(
         fear_greed=known.fear_greed,
     )
     candles = newest_revisions(known.candles)
-    labels = direction_labels(candles, timeframe, horizon_bars).filter(pl.col("label_end") <= instant(as_of_ms))
+    labels = label_rows(candles, timeframe, label).filter(pl.col("label_end") <= instant(as_of_ms))
     reasons = missing_reasons(
         features, known.candles, known.funding, feature_set, timeframe, fear_greed=known.fear_greed
     )

@@ -32,8 +32,14 @@ def compare_with_model(
         history: The rows that windows are cut from, `rows` among them; `rows` themselves when None.
 
     Raises:
-        BundleError: the two models share no symbol, or there is no row that both can forecast.
+        BundleError: the two models share no symbol, forecast different events, or there is no row that both can
+            forecast.
     """
+    if candidate.manifest.label != reference.manifest.label:
+        raise BundleError(
+            f"Expected {name} to forecast what the candidate does, but the one's labels are "
+            f"{reference.manifest.label!r} and the other's {candidate.manifest.label!r}. Compare models of one name."
+        )
     shared = rows.filter(pl.col("symbol").is_in(list(reference.manifest.symbols)))
     if shared.is_empty():
         raise BundleError(

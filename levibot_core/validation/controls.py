@@ -15,7 +15,7 @@ from statistics import fmean
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from levibot_core.config import TrainingProfile
 from levibot_core.features.compute import compute_features
@@ -98,22 +98,23 @@ class ControlSummary:
         name: The kind.
         controls: How many there were.
         promoted: How many of them were promoted: false promotions of a negative control, the power of a positive one.
-        promoted_upper_95: Share of such markets that would be promoted at most, with 95 % confidence; C. J. Clopper,
-            E. S. Pearson (1934), one-sided.
+        promoted_95: Lower and upper limit of the share of such markets that would be promoted, as `exact_share_95`.
         mean_area: Mean area under the ROC curve.
         lowest_area: The lowest.
         highest_area: The highest.
         within_noise: In how many the area's 95 % interval holds 0.5.
+        within_noise_95: Lower and upper limit of the share of such markets where it would.
     """
 
     name: str
     controls: int
     promoted: int
-    promoted_upper_95: float
+    promoted_95: tuple[float, float]
     mean_area: float
     lowest_area: float
     highest_area: float
     within_noise: int
+    within_noise_95: tuple[float, float]
 
 
 def run_control(control: Control) -> ControlOutcome:
@@ -153,23 +154,33 @@ def summarise(outcomes: Iterable[ControlOutcome]) -> tuple[ControlSummary, ...]:
     kinds: dict[str, list[ControlOutcome]] = {}
     for outcome in outcomes:
         kinds.setdefault(outcome.control.name, []).append(outcome)
-    return tuple(
-        ControlSummary(
-            name=name,
-            controls=len(group),
-            promoted=sum(outcome.promoted for outcome in group),
-            promoted_upper_95=_upper_share(sum(outcome.promoted for outcome in group), len(group)),
-            mean_area=fmean(outcome.area.value for outcome in group),
-            lowest_area=min(outcome.area.value for outcome in group),
-            highest_area=max(outcome.area.value for outcome in group),
-            within_noise=sum(outcome.area.lower_95 <= 0.5 <= outcome.area.upper_95 for outcome in group),
-        )
-        for name, group in kinds.items()
+    return tuple(_summary(name, group) for name, group in kinds.items())
+
+
+def _summary(name: str, group: list[ControlOutcome]) -> ControlSummary:
+    promoted = sum(outcome.promoted for outcome in group)
+    within_noise = sum(outcome.area.lower_95 <= 0.5 <= outcome.area.upper_95 for outcome in group)
+    return ControlSummary(
+        name=name,
+        controls=len(group),
+        promoted=promoted,
+        promoted_95=exact_share_95(promoted, len(group)),
+        mean_area=fmean(outcome.area.value for outcome in group),
+        lowest_area=min(outcome.area.value for outcome in group),
+        highest_area=max(outcome.area.value for outcome in group),
+        within_noise=within_noise,
+        within_noise_95=exact_share_95(within_noise, len(group)),
     )
 
 
-def _upper_share(promoted: int, controls: int) -> float:
-    return 1.0 if promoted == controls else float(beta.ppf(0.95, promoted + 1, controls - promoted))
+def exact_share_95(found: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share, of which `found` of `of` were seen: lower and upper limit, fractions.
+
+    C. J. Clopper, E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial"
+    (1934), two-sided.
+    """
+    interval = binomtest(found, of).proportion_ci(0.95, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def control_rows(control: Control) -> pl.DataFrame:

@@ -18,6 +18,8 @@ import levibot_core.labels
 from levibot_core.features.compute import LEADER, compute_features
 from levibot_core.features.kernels import FAMILIES, Kernel
 from levibot_core.features.registry import FeatureSet
+from levibot_core.labels.definition import TripleBarrierLabel, label_definition
+from levibot_core.labels.labelling import label_rows
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.schemas import FEATURES
 from levibot_core.stores.training_rows import newest_revisions
@@ -25,6 +27,7 @@ from levibot_core.validation.attack.bits import differences
 from levibot_core.validation.attack.features import attack_features
 from levibot_core.validation.attack.instants import attacked_instants
 from levibot_core.validation.attack.trained import TrainedModel, attack_trained_model
+from levibot_core.validation.barrier_checks import check_barriers
 from levibot_core.validation.definition_checks import check_labels, check_labels_need_their_bar, check_split
 from levibot_core.validation.leak_report import LeakCheck, LeakReport, verdict
 from levibot_core.validation.perturbation import MarketTables
@@ -79,6 +82,7 @@ def check_leakage(
     kernels: Mapping[str, Kernel] = FAMILIES,
     trained: TrainedModel | None = None,
     fear_greed: pl.DataFrame | None = None,
+    triple_barrier: TripleBarrierLabel | None = None,
 ) -> LeakReport:
     """Attack the features, hold labels and split against their definitions, and attack what was trained on them.
 
@@ -95,7 +99,9 @@ def check_leakage(
         trained: What a training on that split left; its statistics, calibrator, forecasts and positions are attacked
             too. None before there is one.
         fear_greed: Every revision of the index; None is the same as no rows.
+        triple_barrier: The barriers of the label; None where it is the direction.
     """
+    label = label_definition(horizon_bars, triple_barrier)
     code = _FeatureCode(feature_set, timeframe, leader, kernels)
     market, newest = MarketTables(candles, funding, fear_greed), newest_revisions(candles)
     random = np.random.default_rng(seed)
@@ -108,8 +114,14 @@ def check_leakage(
                 code.compute, market, instants, random, lambda instant: code.around(market, instant), whole
             ),
             _check_rows(code, candles, whole, rows),
-            check_labels(newest, timeframe, horizon_bars, rows),
-            check_labels_need_their_bar(newest, timeframe, horizon_bars, instants),
+            (
+                check_labels(newest, timeframe, horizon_bars, rows)
+                if triple_barrier is None
+                else check_barriers(newest, timeframe, triple_barrier, rows)
+            ),
+            check_labels_need_their_bar(
+                newest, timeframe, horizon_bars, instants, lambda known, bar, _: label_rows(known, bar, label)
+            ),
             check_split(split),
             _check_code(),
             *(attack_trained_model(trained, split, newest, timeframe, random) if trained else ()),

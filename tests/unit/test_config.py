@@ -6,6 +6,7 @@ import pytest
 
 from levibot_core.config import load_profile, load_settings, parse_profile
 from levibot_core.errors import ConfigurationError
+from levibot_core.labels.definition import TripleBarrierLabel
 
 
 def test_defaults_describe_a_five_minute_model_of_three_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,3 +117,22 @@ def test_the_address_of_the_studies_keeps_its_password_to_itself(monkeypatch: py
 
     assert settings.study_address == "postgresql://ada:s3cret@db/studies"
     assert "s3cret" not in repr(settings) + str(settings.model_dump())
+
+
+def test_labels_of_another_kind_are_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = load_settings()
+    assert (usual.labels, usual.sample_weights, usual.triple_barrier, usual.label_bars) == (
+        "direction",
+        "none",
+        None,
+        12,
+    )
+    monkeypatch.setenv("LEVIBOT_LABELS", "triple_barrier")
+    settings = load_settings(horizon_bars=24)
+    assert settings.triple_barrier == TripleBarrierLabel(profit_atr=3.0, stop_atr=2.0, max_bars=60)
+    assert (settings.model_name, settings.label_bars) == ("levibot-5m-tb60", 60)
+    for name, value in (("LEVIBOT_LABELS", "sideways"), ("LEVIBOT_SAMPLE_WEIGHTS", "heavy")):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigurationError, match=name):
+            load_settings()
+        monkeypatch.delenv(name)

@@ -77,11 +77,12 @@ def training_snapshot(
         ),
         feature_set=workspace.feature_set,
         timeframe=workspace.timeframe,
-        horizon_bars=workspace.settings.horizon_bars,
+        horizon_bars=workspace.settings.label_bars,
         source=identity,
         market=workspace.settings.market,
         as_of_ms=as_of_ms,
         start_ms=start_ms,
+        triple_barrier=workspace.settings.triple_barrier,
     )
     context.log.info(f"Snapshot {manifest.snapshot_id}: {manifest.rows:,} rows")
     return dg.MaterializeResult(

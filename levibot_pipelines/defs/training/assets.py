@@ -48,7 +48,7 @@ def _candidate(family: str, description: str, *kinds: str) -> dg.AssetsDefinitio
             context.log.warning(f"{family} is left out: {reason}")
             left_out = no_candidate(workspace, family, training_snapshot.snapshot_id, reason)
             return dg.MaterializeResult(value=left_out, metadata={"left_out": reason})
-        trained = train_family(workspace, family, training_snapshot.snapshot_id, context.run_id, context.log.info)
+        trained = train_family(workspace, family, training_snapshot.snapshot_id, context.run.run_id, context.log.info)
         tuning = trained.candidate.tuning
         best = tuning.best_trial
         return dg.MaterializeResult(

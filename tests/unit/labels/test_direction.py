@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from levibot_core.labels.direction import DirectionLabel, direction_labels
+from levibot_core.labels.definition import DirectionLabel
+from levibot_core.labels.direction import direction_labels
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TRAINING_ROWS
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from levibot_core.features.compute import compute_features
 from levibot_core.features.registry import FeatureSet, load_registry
-from levibot_core.labels.triple_barrier import TripleBarrierLabel, triple_barrier_labels
+from levibot_core.labels.definition import TripleBarrierLabel
+from levibot_core.labels.triple_barrier import triple_barrier_labels
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import FUNDING_RATES, TIMESTAMP, TRAINING_ROWS
 from levibot_core.validation.definition_checks import check_labels_need_their_bar

@@ -1,12 +1,14 @@
 """Average uniqueness: that of a count over every bar, by symbol, in any order."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from levibot_core.errors import DataQualityError
-from levibot_core.labels.uniqueness import average_uniqueness
+from levibot_core.labels.uniqueness import average_uniqueness, sample_weights
+from levibot_core.schemas import TIMESTAMP
 
 _labels = st.lists(
     st.tuples(st.sampled_from(["BTC/USDT", "ETH/USDT"]), st.integers(0, 40), st.integers(1, 12)),
@@ -44,3 +46,27 @@ def test_labels_that_cannot_be_are_refused() -> None:
         average_uniqueness(["A", "A"], np.array([0, 5]), np.array([1, 5]))
     with pytest.raises(DataQualityError, match="same rows"):
         average_uniqueness(["A"], np.array([0, 5]), np.array([1, 6]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(labels=_labels)
+def test_weights_are_those_of_a_loop_over_the_bars_and_one_on_average(labels: list[tuple[str, int, int]]) -> None:
+    bar_ms = 300_000
+    rows = pl.DataFrame(
+        {
+            "symbol": [symbol for symbol, _, _ in labels],
+            "known_at": pl.Series([known * bar_ms for _, known, _ in labels]).cast(TIMESTAMP),
+            "label_end": pl.Series([(known + length) * bar_ms for _, known, length in labels]).cast(TIMESTAMP),
+        }
+    )
+    shares = []
+    for symbol, known, length in labels:
+        total = 0.0
+        for bar in range(known, known + length):
+            total += 1 / sum(name == symbol and begin <= bar < begin + bars for name, begin, bars in labels)
+        shares.append(total / length)
+    found = sample_weights(rows, "uniqueness")
+    assert found is not None
+    assert found == pytest.approx(np.array(shares) / np.mean(shares), rel=1e-9)
+    assert found.mean() == pytest.approx(1.0)
+    assert sample_weights(rows, "none") is None

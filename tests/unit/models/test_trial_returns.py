@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from levibot_core.labels.definition import TripleBarrierLabel
 from levibot_core.models.trial_returns import (
     ROUND_TRIP_COST,
     PolicyRows,
@@ -94,6 +95,9 @@ def test_moves_are_expected_from_the_train_rows_alone() -> None:
     found = policy_rows(frame, train)
     assert found.expected_moves == pytest.approx([0.005, 0.02, 0.0])
     assert found.symbols.tolist() == [1, 0, 2]
+    # The policy acts on a direction: it stays flat on whatever else is forecast, however sure.
+    flat = policy_rows(frame, train, TripleBarrierLabel())
+    assert not daily_returns(np.array([0.99, 0.01, 0.99]), flat).any()
 
 
 def test_a_sharpe_ratio_is_0_for_staying_flat_and_has_the_sign_of_the_mean() -> None:

@@ -26,10 +26,11 @@ def test_nothing_to_find_is_refused_and_a_large_edge_is_promoted(outcomes: list[
     assert all(outcome.refused_by == ("beats_base_rate",) for outcome in outcomes[:4])
     assert all(outcome.area.lower_95 > 0.6 for outcome in outcomes[4:])
     found = summaries["edge 0.4"]
-    assert (found.controls, found.within_noise, found.promoted_upper_95) == (2, 0, 1.0)
+    assert (found.controls, found.within_noise) == (2, 0)
     assert found.lowest_area <= found.mean_area <= found.highest_area
-    # None of two: up to 1 - 0.05 ** (1 / 2) of all such markets could be promoted.
-    assert summaries["no edge"].promoted_upper_95 == pytest.approx(1 - 0.05**0.5)
+    # None of two: up to 1 - 0.025 ** (1 / 2) of all such markets could be promoted; of two, at least the rest.
+    assert summaries["no edge"].promoted_95 == (0.0, pytest.approx(1 - 0.025**0.5))
+    assert found.promoted_95 == (pytest.approx(0.025**0.5), 1.0)
 
 
 def test_a_control_is_the_same_every_time(outcomes: list[ControlOutcome]) -> None:

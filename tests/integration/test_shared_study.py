@@ -1,17 +1,22 @@
-"""Several workers on one study in a database: SQLite here, as any other that SQLAlchemy speaks to."""
+"""Several workers on one study in a database: a file of SQLite, and a real PostgreSQL server."""
 
 import os
 import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from optuna.trial import TrialState
 
 from levibot_core.config import TrainingProfile
+from levibot_core.errors import ConfigurationError
 from levibot_core.models.boosters import BOOSTERS
 from levibot_core.models.design import LabelledMatrix
 from levibot_core.models.study import ResumableStudy
@@ -22,6 +27,7 @@ from levibot_core.stores.trial_ledger import TrialLedger
 
 PROFILE = TrainingProfile(name="tiny", trials=5, max_rounds=6, early_stopping_rounds=6, max_bin=31, drift_rows=100)
 _WAIT_S = 120.0
+_OF_THE_MOMENT = ("seconds", "finished_at")
 
 
 def wanted(trials: int) -> Search:
@@ -39,7 +45,7 @@ def search(url: str, trials: int, on_trial: TrialCallback | None = None) -> Tuni
     return tune(wanted(trials), 1, url, on_trial)[0]
 
 
-def stay_in_the_second_trial(folder: Path) -> subprocess.Popen[bytes]:
+def stay_in_the_second_trial(folder: Path, url: str) -> subprocess.Popen[bytes]:
     """Another process that finishes one trial and never ends its second."""
     script = f"""
         import importlib.util, time
@@ -56,19 +62,30 @@ def stay_in_the_second_trial(folder: Path) -> subprocess.Popen[bytes]:
                 time.sleep({_WAIT_S})
             return ends_with(self, round_number, probabilities)
         trainer.BestRound.ends_with = stay
-        shared.search(f"sqlite:///{{folder}}/study.db", 5, lambda *report: finished.append(report))
+        shared.search({url!r}, 5, lambda *report: finished.append(report))
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], env=environment)
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/study.db"
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/study.db"
+    return str(request.getfixturevalue("postgres_server").new_database())
 
 
-def test_two_processes_share_a_study_and_a_dead_ones_trial_is_done_again(tmp_path: Path, url: str) -> None:
-    other = stay_in_the_second_trial(tmp_path)
+@pytest.fixture(scope="module")
+def ended() -> dict[str, pl.DataFrame]:
+    """The trials of the study that lost a worker, by kind of database."""
+    return {}
+
+
+def test_two_processes_share_a_study_and_a_dead_ones_trial_is_done_again(
+    tmp_path: Path, url: str, ended: dict[str, pl.DataFrame]
+) -> None:
+    other = stay_in_the_second_trial(tmp_path, url)
     try:
         deadline = time.monotonic() + _WAIT_S
         while not (tmp_path / "inside").exists():
@@ -91,9 +108,38 @@ def test_two_processes_share_a_study_and_a_dead_ones_trial_is_done_again(tmp_pat
     assert alone.trials.select(list(alone.best_parameters)).is_unique().all()
     ledger = TrialLedger(tmp_path / "ledger")
     assert [record_trials(url, ledger, "model") for _ in range(2)] == [5, 0]
+    assert sorted(ledger.read("model")["trial"]) == [0, 2, 3, 4, 5]
+    # Whatever the database, the same happened in the same order, so the same trials were run and the same one is best.
+    ended[url.partition(":")[0]] = alone.trials.drop(_OF_THE_MOMENT)
+    assert all(trials.equals(alone.trials.drop(_OF_THE_MOMENT)) for trials in ended.values())
 
 
 def test_one_worker_finds_in_a_database_what_it_finds_in_a_journal(tmp_path: Path, url: str) -> None:
     in_database, in_journal = search(url, 4), tune(wanted(4), 1, tmp_path / "trials")[0]
-    drop = ("seconds", "finished_at")
-    assert in_database.trials.drop(drop).equals(in_journal.trials.drop(drop))
+    assert in_database.trials.drop(_OF_THE_MOMENT).equals(in_journal.trials.drop(_OF_THE_MOMENT))
+    assert in_database.best_parameters == in_journal.best_parameters
+
+
+def test_a_server_that_was_restarted_is_connected_to_again(postgres_server: Any) -> None:
+    url = postgres_server.new_database()
+    found = search(url, 3, lambda done, *_: postgres_server.restart() if done == 1 else None)
+    assert found.trials["number"].to_list() == [0, 1, 2]
+
+
+def test_workers_that_begin_at_once_find_one_study(url: str) -> None:
+    start = Barrier(4)
+
+    def begin() -> int:
+        start.wait()
+        return int(ResumableStudy(url, "model-a", about={"model_name": "model"})._study._study_id)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [job.result() for job in [pool.submit(begin) for _ in range(4)]]
+    assert len(set(found)) == 1
+
+
+def test_a_server_that_refuses_is_an_error_without_its_password(postgres_server: Any) -> None:
+    url = postgres_server.new_database().replace("levibot@/studies", "ada:s3cret@/nothing")
+    with pytest.raises(ConfigurationError, match="LEVIBOT_STUDY_URL") as caught:
+        search(url, 1)
+    assert "s3cret" not in str(caught.value)
