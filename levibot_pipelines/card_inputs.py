@@ -146,10 +146,9 @@ def _ensemble(subject: Subject) -> EnsembleSection | None:
     if ENSEMBLE_TAG not in tags:
         return None
     kept = tags.get(VERDICT_TAG)
+    verdict = None if kept is None else EnsembleVerdict.model_validate_json(kept)
     if subject.bundle.manifest.family == ENSEMBLE:
         verdict = judge_ensemble(subject.bundle, subject.split)
-    else:
-        verdict = None if kept is None else EnsembleVerdict.model_validate_json(kept)
     return EnsembleSection(reason=tags[ENSEMBLE_TAG], verdict=verdict)
 
 
