@@ -136,11 +136,11 @@ def _ensemble(subject: Subject) -> EnsembleSection | None:
     tags = subject.registered.tags
     if ENSEMBLE_TAG not in tags:
         return None
-    kept = tags.get(VERDICT_TAG)
+    verdict: EnsembleVerdict | None = None
     if subject.bundle.manifest.family == ENSEMBLE:
         verdict = judge_ensemble(subject.bundle, subject.split)
-    else:
-        verdict = None if kept is None else EnsembleVerdict.model_validate_json(kept)
+    elif VERDICT_TAG in tags:
+        verdict = EnsembleVerdict.model_validate_json(tags[VERDICT_TAG])
     return EnsembleSection(reason=tags[ENSEMBLE_TAG], verdict=verdict)
 
 
