@@ -22,6 +22,7 @@ SourceKind = Literal["exchange", "recorded", "simulated"]
 SourceChoice = Literal["auto", "exchange", "recorded", "simulated"]
 ProfileName = Literal["fast", "full"]
 BoostedFamily = Literal["lightgbm", "xgboost"]
+TrainedFamily = Literal["lightgbm", "xgboost", "tft"]
 
 
 class Settings(BaseSettings):
@@ -47,6 +48,9 @@ class Settings(BaseSettings):
     days: int = Field(168, ge=3, description="Days of history a lifecycle run works on")
     until: datetime | None = Field(None, description="End of the history (UTC); the latest there is when unset")
     profile: ProfileName = Field("fast", description="Training profile of profiles.yml")
+    families: Annotated[tuple[TrainedFamily, ...], NoDecode] = Field(
+        ("lightgbm", "xgboost", "tft"), description="Comma-separated families of models to train", min_length=1
+    )
     seed: int = Field(7, ge=0, description="Seed of everything random")
     threads: int = Field(2, ge=1, description="Threads a training may use")
     exchanges: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -75,7 +79,7 @@ class Settings(BaseSettings):
         description="Seconds that an online vector of a live market lives; one bar and the grace if unset",
     )
 
-    @field_validator("symbols", "exchanges", mode="before")
+    @field_validator("symbols", "exchanges", "families", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

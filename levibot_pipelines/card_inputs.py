@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import polars as pl
 
+from levibot_core.errors import ExplanationError
 from levibot_core.features.registry import load_registry
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.block_bootstrap import BlockBootstrap
@@ -31,7 +32,7 @@ from levibot_core.models.metric_intervals import metric_intervals
 from levibot_core.models.predictors import ENSEMBLE
 from levibot_core.models.rebuild import RebuildReport, candidate_of
 from levibot_core.models.recipe import Recipe
-from levibot_core.models.retraining import Retrained
+from levibot_core.models.retraining import Retrained, training_of
 from levibot_core.models.row_forecasts import input_of_rows, split_with_windows
 from levibot_core.models.shap_values import ShapSample, shap_sample
 from levibot_core.models.spread import SpreadReport, cross_validated_spread
@@ -65,7 +66,7 @@ class Subject:
     snapshot: Snapshot
     split: SplitResult
     calibrated: CalibratedCandidate
-    shap: ShapSample
+    shap: ShapSample | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,15 @@ def load_subject(workspace: Workspace, version: int) -> Subject:
     split = split_with_windows(bundle.manifest, chronological_split(snapshot.rows))
     trained = Retrained(bundle.files, recipe.rounds, recipe.validation_log_loss)
     calibrated = calibrate_candidate(candidate_of(recipe, trials, trained), split)
-    return Subject(registered, bundle, recipe, trials, snapshot, split, calibrated, shap_sample(bundle, split.test))
+    return Subject(registered, bundle, recipe, trials, snapshot, split, calibrated, _shap(bundle, split))
+
+
+def _shap(bundle: ModelBundle, split: SplitResult) -> ShapSample | None:
+    """SHAP values of test rows; None for a family that has none."""
+    try:
+        return shap_sample(bundle, split.test)
+    except ExplanationError:
+        return None
 
 
 def measure(workspace: Workspace, subject: Subject) -> Measured:
@@ -112,7 +121,7 @@ def card_inputs(subject: Subject, measured: Measured, rebuilt: RebuildReport | N
             subject.bundle, report.base_rate, subject.split.test, subject.split.history
         ),
         intervals=_test_intervals(subject),
-        shap=shap_summary(subject.shap),
+        shap=None if subject.shap is None else shap_summary(subject.shap),
         leakage=measured.leakage,
         latency=measured.latency,
         tuning=tuning_summary(recipe, subject.trials),
@@ -204,12 +213,12 @@ def measure_one_row(subject: Subject) -> LatencySummary:
 
 
 def measure_spread(workspace: Workspace, subject: Subject) -> SpreadReport | None:
-    """The winning parameters on purged walk-forward folds, with several seeds each; none of an ensemble.
+    """The winning parameters on purged walk-forward folds, with several seeds each; None where that takes hours.
 
-    An ensemble has no parameters of its own: the spread of its members is on their cards where they are registered.
+    Nor is there one of an ensemble: it has no parameters of its own, and its members have cards where registered.
     """
     rows, recipe = subject.snapshot.rows, subject.recipe
-    if recipe.family == ENSEMBLE:
+    if recipe.family == ENSEMBLE or not training_of(recipe.family).cheap:
         return None
     known, ends = (rows[name].dt.epoch("ms").to_numpy().astype(np.int64) for name in ("known_at", "label_end"))
     count = _SPREAD_FOLDS.get(recipe.profile.name, _USUAL_SPREAD_FOLDS)

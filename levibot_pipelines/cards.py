@@ -151,7 +151,12 @@ def _measured(workspace: Workspace, subject: Subject, card: dict[str, Any], deep
 
 
 def _draw(workspace: Workspace, subject: Subject) -> dict[str, bytes]:
-    """What moves the forecasts: every sampled row, and the strongest columns beside those of the version before."""
+    """What moves the forecasts: every sampled row, and the strongest columns beside those of the version before.
+
+    Nothing for a family without SHAP values.
+    """
+    if subject.shap is None:
+        return {}
     name, version = subject.bundle.manifest.model_name, subject.registered.version
     history = importance_history(workspace)
     measured = importance_of(subject.shap, version, subject.bundle.manifest.snapshot_id)

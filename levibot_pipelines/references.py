@@ -18,12 +18,17 @@ class SnapshotReference(Reference):
 
 
 class CandidateReference(Reference):
-    """A tuned, uncalibrated candidate of a family: its MLflow run and the folder with its intermediate files."""
+    """A tuned, uncalibrated candidate of a family: its MLflow run and the folder with its intermediate files.
+
+    `left_out` says why the family was not trained, and is None when it was; without a training there is no run, and
+    nothing in the folder.
+    """
 
     run_id: str
     snapshot_id: str
     family: str
     folder: Path
+    left_out: str | None = None
 
 
 class EnsembleReference(Reference):

@@ -1,6 +1,7 @@
-"""Train one boosted family on a snapshot, with everything it found in its MLflow run.
+"""Train one family on a snapshot, with everything it found in its MLflow run.
 
-The training itself is `levibot_core.models.candidate`'s work; the assets are in `levibot_pipelines.defs.training`.
+The training itself is the work of `levibot_core.models.candidate` and `levibot_core.models.tft.candidate`; the assets
+are in `levibot_pipelines.defs.training`.
 """
 
 import json
@@ -10,8 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from levibot_core.models.base_rate import fit_base_rate
+from levibot_core.models.bundle import BundleIdentity
 from levibot_core.models.candidate import Candidate, train_candidate
 from levibot_core.models.metrics import log_losses
+from levibot_core.models.predictors import TFT
+from levibot_core.models.tft.candidate import missing_libraries, train_transformer_candidate
+from levibot_core.models.tft.plots import loss_curve_png
 from levibot_core.models.tuning import FIGURES, TuningResult
 from levibot_core.models.tuning_plots import tuning_plots
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
@@ -57,22 +62,67 @@ def train_family(
     tags = {"snapshot_id": snapshot_id, "dagster/run_id": dagster_run_id, "family": family}
     with registry.closing(registry.start_run(f"{family} {snapshot_id}", tags, family)) as run_id:
         registry.log_snapshot(run_id, snapshot.manifest)
-        candidate = train_candidate(
-            split,
-            identity,
-            family,
-            workspace.profile,
-            workspace.settings.threads,
-            workspace.trial_store,
-            on_trial=lambda *progress: say(_trial_line(*progress)),
-        )
+        train = _transformer if family == TFT else _boosted
+        candidate, plots = train(workspace, family, split, identity, say)
         folder = workspace.home.models / run_id
         candidate.save(folder)
-        plots = tuning_plots(candidate.tuning, _base_rate_loss(split), family)
         _log(registry, run_id, candidate, snapshot.manifest, plots)
         log_recipe(workspace, run_id, candidate, snapshot.manifest)
     reference = CandidateReference(run_id=run_id, snapshot_id=snapshot_id, family=family, folder=folder)
     return FamilyTraining(reference, candidate, split.train.height, plots)
+
+
+def why_left_out(workspace: Workspace, family: str) -> str | None:
+    """Why a family is not trained in this home, in words; None where it is."""
+    if family not in workspace.settings.families:
+        return f"LEVIBOT_FAMILIES names {', '.join(workspace.settings.families)} alone"
+    if family == TFT and (missing := missing_libraries()):
+        return (
+            f"{', '.join(missing)} cannot be found. `pip install 'levibot-platform[deep]'` installs what it is "
+            "trained with; serving it needs none of that"
+        )
+    return None
+
+
+def no_candidate(workspace: Workspace, family: str, snapshot_id: str, reason: str) -> CandidateReference:
+    """The reference of a family that is not trained."""
+    return CandidateReference(
+        run_id="", snapshot_id=snapshot_id, family=family, folder=workspace.home.models, left_out=reason
+    )
+
+
+def _boosted(
+    workspace: Workspace, family: str, split: SplitResult, identity: BundleIdentity, say: Callable[[str], None]
+) -> tuple[Candidate, dict[str, bytes]]:
+    candidate = train_candidate(
+        split,
+        identity,
+        family,
+        workspace.profile,
+        workspace.settings.threads,
+        workspace.trial_store,
+        on_trial=lambda *progress: say(_trial_line(*progress)),
+    )
+    return candidate, tuning_plots(candidate.tuning, _base_rate_loss(split), family)
+
+
+def _transformer(
+    workspace: Workspace, family: str, split: SplitResult, identity: BundleIdentity, say: Callable[[str], None]
+) -> tuple[Candidate, dict[str, bytes]]:
+    say("loading PyTorch")
+    candidate, epochs = train_transformer_candidate(
+        split,
+        identity,
+        workspace.profile,
+        workspace.settings.threads,
+        workspace.trial_store,
+        on_epoch=lambda report: say(
+            f"epoch {report.epoch}/{report.epochs}: quantile loss {report.validation_loss:.5f} on validation windows, "
+            f"{report.train_loss:.5f} in training, {report.seconds:.0f} s"
+        ),
+    )
+    curve = loss_curve_png(epochs, candidate.tuning.best_rounds, f"Training of {family}")
+    return candidate, {"loss_curve": curve}
 
 
 def _log(

@@ -132,8 +132,19 @@ class FeatureContribution(BaseModel):
     contribution: float = Field(description="What it adds to the log-odds of a rise (SHAP value)")
 
 
+class FeatureWeight(BaseModel):
+    """How much a network looked at one feature; it does not say in which direction that moved the forecast."""
+
+    feature: str
+    value: float = Field(description="At the bar of the forecast")
+    weight: float = Field(ge=0, le=1, description="Of the variable selection, on average over the window's bars")
+
+
 class Explanation(BaseModel):
-    """Why one forecast is what it is: base_value + contributions + others = log_odds, before calibration."""
+    """Why one forecast is what it is: base_value + contributions + others = log_odds, before calibration.
+
+    Where a model has no such contributions, `reason` says why, and its selection weights stand in.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -175,9 +186,15 @@ class Explanation(BaseModel):
     prob_up: float = Field(ge=0, le=1, description="Calibrated probability, as /ai/predict gives it")
     prob_raw: float = Field(ge=0, le=1, description="The model's score before calibration")
     log_odds: float = Field(description="log(prob_raw / (1 - prob_raw))")
-    base_value: float = Field(description="Log-odds the model starts from, the same for every row")
+    base_value: float | None = Field(
+        description="Log-odds the model starts from, the same for every row; null without contributions"
+    )
     contributions: tuple[FeatureContribution, ...] = Field(description="The strongest, largest absolute value first")
-    others: float = Field(description="Sum of the contributions that are not listed")
+    others: float | None = Field(description="Sum of the contributions that are not listed; null without contributions")
+    reason: str | None = Field(None, description="Why there are no contributions; null when there are")
+    selection_weights: tuple[FeatureWeight, ...] = Field(
+        (), description="Where a transformer looked, the highest weight first; empty for other models"
+    )
 
 
 class RegistryState(BaseModel):

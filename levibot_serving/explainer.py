@@ -3,17 +3,28 @@
 How a forecast is taken apart is in `levibot_core.models.explanation`.
 """
 
+from typing import Any
+
+import numpy as np
+
+from levibot_core.errors import ExplanationError
+from levibot_core.models.calibration import logit
 from levibot_core.models.explanation import TOP_CONTRIBUTIONS, explain
 from levibot_core.stores.online import FeatureVector
-from levibot_serving.contract import Explanation, FeatureContribution
-from levibot_serving.predictor import expect_features, expect_known, horizon_minutes, utc
+from levibot_serving.contract import Explanation, FeatureContribution, FeatureWeight
+from levibot_serving.predictor import expect_features, expect_known, horizon_minutes, model_input, utc
 from levibot_serving.served import ServedModel
 
 
 def explain_forecast(
-    served: ServedModel, symbol: str, vector: FeatureVector, now_ms: int, top: int = TOP_CONTRIBUTIONS
+    served: ServedModel,
+    symbol: str,
+    vector: FeatureVector,
+    now_ms: int,
+    top: int = TOP_CONTRIBUTIONS,
+    bars: np.ndarray | None = None,
 ) -> Explanation:
-    """Say what each value of a symbol's features adds to the forecast.
+    """Say what each value of a symbol's features adds to the forecast, or why that is not known.
 
     Args:
         served: The model that answers.
@@ -21,6 +32,7 @@ def explain_forecast(
         vector: The newest features of the symbol.
         now_ms: UTC milliseconds.
         top: Contributions to list at most.
+        bars: As `levibot_serving.predictor.predict` takes them.
 
     Raises:
         UnknownSymbolError: the model was not trained on the symbol.
@@ -30,7 +42,7 @@ def explain_forecast(
     manifest = served.bundle.manifest
     expect_known(manifest, symbol)
     expect_features(manifest, symbol, vector)
-    found = explain(served.bundle, served.bundle.matrix_row(symbol, vector.values), top)
+    found = _found(served, model_input(served.bundle, vector, bars), top)
     return Explanation(
         symbol=symbol,
         timeframe=manifest.timeframe,
@@ -40,13 +52,43 @@ def explain_forecast(
         model=served.record.name,
         family=manifest.family,
         model_version=served.version,
-        prob_up=found.probability,
-        prob_raw=found.raw_probability,
-        log_odds=found.log_odds,
-        base_value=found.base_value,
-        contributions=tuple(
+        **found,
+    )
+
+
+def _found(served: ServedModel, row: np.ndarray, top: int) -> dict[str, Any]:
+    try:
+        found = explain(served.bundle, row, top)
+    except ExplanationError as error:
+        return _weighed(served, row, top, str(error))
+    return {
+        "prob_up": found.probability,
+        "prob_raw": found.raw_probability,
+        "log_odds": found.log_odds,
+        "base_value": found.base_value,
+        "contributions": tuple(
             FeatureContribution(feature=item.feature, value=item.value, contribution=item.contribution)
             for item in found.contributions
         ),
-        others=found.others,
-    )
+        "others": found.others,
+    }
+
+
+def _weighed(served: ServedModel, windows: np.ndarray, top: int, reason: str) -> dict[str, Any]:
+    """The forecast, where the network looked, and why nothing more is known."""
+    bundle, names = served.bundle, served.bundle.manifest.features
+    raw, weights = bundle.predict_raw(windows), bundle.selection_weights(windows)[0]
+    ranked = np.argsort(-weights, kind="stable")[:top]
+    return {
+        "prob_up": float(bundle.calibrate(raw)[0]),
+        "prob_raw": float(raw[0]),
+        "log_odds": float(logit(raw)[0]),
+        "base_value": None,
+        "contributions": (),
+        "others": None,
+        "reason": reason,
+        "selection_weights": tuple(
+            FeatureWeight(feature=names[place], value=float(windows[0, -1, place]), weight=float(weights[place]))
+            for place in ranked
+        ),
+    }

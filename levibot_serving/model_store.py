@@ -165,7 +165,9 @@ class ModelStore:
         manifest = bundle.manifest
         if manifest.model_name != self.model_name:
             raise BundleError(f"Expected a bundle of the model {self.model_name!r}, was {manifest.model_name!r}.")
-        probability = float(bundle.predict(np.zeros((1, len(manifest.features) + 1)))[0])
+        bars, width = manifest.window, len(manifest.features) + 1
+        shape = (1, width) if bars == 1 else (1, bars, width)
+        probability = float(bundle.predict(np.zeros(shape))[0])
         if not 0.0 <= probability <= 1.0:
             raise BundleError(f"Expected the bundle to predict a probability, was {probability}.")
         read_uncertainty(bundle.parts, manifest.horizon_bars)

@@ -15,7 +15,7 @@ import numpy as np
 
 from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
 from levibot_core.market.timeframe import Timeframe
-from levibot_core.models.bundle import BundleManifest
+from levibot_core.models.bundle import BundleManifest, ModelBundle
 from levibot_core.models.ensemble_bundle import MemberForecast, score_with_members
 from levibot_core.models.predictors import BASE_RATE, LIGHTGBM, TFT
 from levibot_core.models.uncertainty import VOLATILITY_FEATURE, ReturnOutlook, probability_interval, return_outlook
@@ -37,6 +37,7 @@ def predict(
     now_ms: int,
     grace_seconds: float,
     note: str | None = None,
+    bars: np.ndarray | None = None,
 ) -> Prediction:
     """Forecast one symbol.
 
@@ -47,6 +48,8 @@ def predict(
         now_ms: UTC milliseconds.
         grace_seconds: Features older than one bar plus this are stale.
         note: Passed on to the reader of the answer.
+        bars: The model's features of the last bars, float64 (window, f), oldest first, the vector's own included; only
+            a model that looks at more than one needs them.
 
     Raises:
         UnknownSymbolError: the model was not trained on the symbol.
@@ -56,7 +59,7 @@ def predict(
     manifest = served.bundle.manifest
     expect_known(manifest, symbol)
     whole = _whole(manifest, symbol, vector)
-    probability, bounds, said = _probability(served, whole)
+    probability, bounds, said = _probability(served, whole, bars)
     by_family = {manifest.family: probability, **{member.name: member.probability for member in said}}
     outlook = return_outlook(served.uncertainty, symbol, whole.values, manifest.symbols)
     volatility = _volatility(whole, outlook, manifest.horizon_bars)
@@ -152,11 +155,22 @@ def _whole(manifest: BundleManifest, symbol: str, vector: FeatureVector) -> Feat
     return vector
 
 
+def model_input(bundle: ModelBundle, vector: FeatureVector, bars: np.ndarray | None) -> np.ndarray:
+    """What the model is asked: the vector, or the window of bars that ends with it.
+
+    Raises:
+        MissingFeatureError: a feature is missing, or the window is not whole.
+    """
+    if bundle.manifest.window == 1:
+        return bundle.matrix_row(vector.symbol, vector.values)
+    return bundle.matrix_of_bars(vector.symbol, np.empty((0, 0)) if bars is None else bars)
+
+
 def _probability(
-    served: ServedModel, vector: FeatureVector
+    served: ServedModel, vector: FeatureVector, bars: np.ndarray | None
 ) -> tuple[float, tuple[float, float] | None, tuple[MemberForecast, ...]]:
     """The calibrated probability, the two that bracket it where the calibration knows them, and what members say."""
-    raw, said = score_with_members(served.bundle, served.bundle.matrix_row(vector.symbol, vector.values))
+    raw, said = score_with_members(served.bundle, model_input(served.bundle, vector, bars))
     probability = float(served.bundle.calibrate(raw)[0])
     if not 0.0 <= probability <= 1.0:
         raise BundleError(f"Expected version {served.version} to predict a probability, was {probability}.")

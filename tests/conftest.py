@@ -7,18 +7,26 @@ Tiers by cost: `unit` (the core, no orchestrator, no registry, no server), `dags
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from levibot_core.stores.paths import Home
+
+if TYPE_CHECKING:
+    from levibot_serving.config import ServingSettings
 
 _EXPENSIVE_FIXTURES = frozenset({"migrated_registry", "registry_home", "redis_server", "start_redis"})
 
@@ -166,3 +174,29 @@ def redis_server(_shared_redis: RedisServer) -> RedisServer:
     with redis.Redis.from_url(_shared_redis.url) as client:
         client.flushall()
     return _shared_redis
+
+
+@pytest.fixture
+def serve() -> "Callable[[ServingSettings], AbstractContextManager[httpx.Client]]":
+    """Runs a real server for the length of a `with` block and gives a keep-alive client to it."""
+
+    import uvicorn
+
+    from levibot_serving.main import create_app
+
+    @contextmanager
+    def run(settings: "ServingSettings") -> Iterator[httpx.Client]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(create_app(settings), log_level="warning", lifespan="on")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=10) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+            listener.close()
+
+    return run

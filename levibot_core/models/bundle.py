@@ -25,11 +25,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from levibot_core.errors import BundleError, MissingFeatureError
+from levibot_core.errors import BundleError, ExplanationError, MissingFeatureError
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.calibration import CalibrationMethod, Calibrator, calibrator_from_json
 from levibot_core.models.families import FAMILIES
 from levibot_core.models.predictors import Predictor, assemble_matrix, assemble_row, matrix_columns, text_of
+from levibot_core.models.tft.window_predictor import WindowPredictor
 from levibot_core.models.tft.windows import RowWindows
 
 FORMAT: Final = "levibot-bundle/1"
@@ -178,6 +179,20 @@ class ModelBundle:
             ExplanationError: models of this family have no SHAP values.
         """
         return self._predictor.contributions(matrix)
+
+    def selection_weights(self, matrix: np.ndarray) -> np.ndarray:
+        """How much weight a transformer's variable selection gave each feature, float64 (n, f), adding up to 1.
+
+        Raises:
+            MissingFeatureError: as `predict`.
+            ExplanationError: models of this family select nothing.
+        """
+        if not isinstance(self._predictor, WindowPredictor):
+            raise ExplanationError(
+                f"Expected a transformer, whose network weighs its features, was {self.manifest.family}. "
+                "Ask for SHAP values instead."
+            )
+        return self._predictor.selection_weights(matrix)
 
     def calibrate(self, raw: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64 (n,), of scores that `predict_raw` gave."""

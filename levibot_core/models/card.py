@@ -38,6 +38,7 @@ def build_card(inputs: CardInputs) -> dict[str, Any]:
             "family": manifest.family,
             "timeframe": manifest.timeframe,
             "horizon_bars": manifest.horizon_bars,
+            "window": manifest.window,
             "symbols": list(manifest.symbols),
             "feature_set": manifest.feature_set,
             "features": list(manifest.features),
@@ -53,10 +54,7 @@ def build_card(inputs: CardInputs) -> dict[str, Any]:
         "calibration": {"method": report["method"], "validation_log_loss": report["validation_loss"]},
         "reliability": report["reliability"],
         "importance": report["importance"][:TOP_FEATURES],
-        "shap": {
-            "rows": inputs.shap.rows,
-            "columns": [column.model_dump() for column in inputs.shap.columns[:TOP_FEATURES]],
-        },
+        "shap": _shap(inputs),
         "leakage": {
             "passed": inputs.leakage.passed,
             "checks": [
@@ -125,6 +123,13 @@ def _spread(inputs: CardInputs) -> dict[str, Any] | None:
     if inputs.spread is None:
         return None
     return {**inputs.spread.model_dump(mode="json"), "summary": inputs.spread.summary()}
+
+
+def _shap(inputs: CardInputs) -> dict[str, Any] | None:
+    if inputs.shap is None:
+        return None
+    columns = [column.model_dump() for column in inputs.shap.columns[:TOP_FEATURES]]
+    return {"rows": inputs.shap.rows, "columns": columns}
 
 
 def _reproduction(inputs: CardInputs) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class CardInputs(Section):
     report: CalibrationReport
     against_base_rate: LossComparison
     intervals: dict[str, Interval] = Field(default_factory=dict, description="Figure of the test rows to its interval")
-    shap: ShapSummary
+    shap: ShapSummary | None = Field(description="None for a family without SHAP values")
     leakage: LeakReport
     latency: LatencySummary
     tuning: TuningSummary

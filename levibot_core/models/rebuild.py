@@ -22,9 +22,12 @@ from levibot_core.errors import SnapshotError
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.candidate import BUNDLE, Candidate, TrialStore, calibrate_candidate, train_candidate
+from levibot_core.models.predictors import TFT
 from levibot_core.models.recipe import Environment, Recipe, check_trials, environment_differences, trials_digest
 from levibot_core.models.retraining import Retrained, training_of
 from levibot_core.models.row_forecasts import predict_rows, with_windows
+from levibot_core.models.tft.candidate import train_transformer_candidate
+from levibot_core.models.tft.profile import TFTProfile
 from levibot_core.models.tuning import TuningResult
 from levibot_core.models.uncertainty_fitting import add_uncertainty
 from levibot_core.stores.lake import Lake
@@ -238,6 +241,12 @@ def obtain_snapshot(store: SnapshotStore, lake: Lake, manifest: SnapshotManifest
 def _repeat_study(recipe: Recipe, split: SplitResult, folder: Path) -> Candidate:
     # With a ledger of its own: a repeated trial is not a further one.
     store = TrialStore(folder / _STUDY, TrialLedger(folder / _LEDGER))
+    if recipe.family == TFT:
+        parameters = TFTProfile.model_validate(recipe.parameters)
+        candidate, _ = train_transformer_candidate(
+            split, recipe.identity, recipe.profile, recipe.threads, store, parameters=parameters
+        )
+        return candidate
     return train_candidate(split, recipe.identity, recipe.family, recipe.profile, recipe.threads, store)
 
 

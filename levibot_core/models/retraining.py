@@ -16,6 +16,8 @@ from levibot_core.errors import BundleError
 from levibot_core.models.boosters import BOOSTERS, booster_family
 from levibot_core.models.bundle import BundleIdentity
 from levibot_core.models.design import LabelledMatrix, design_matrix, label_vector
+from levibot_core.models.predictors import TFT
+from levibot_core.models.tft.configuration import TFT_REBUILD_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,12 @@ class FamilyTraining:
         train: Trains one model per seed; what they share is prepared once.
         tolerance: Largest difference of a test forecast between two trainings of the same recipe; 0 means the same
             bits, in the files too.
+        cheap: Whether a training takes seconds, so that the card can have many of them: other folds, other seeds.
     """
 
     train: TrainWithParameters
     tolerance: float = 0.0
+    cheap: bool = True
 
 
 def train_boosted(
@@ -105,7 +109,25 @@ def train_boosted(
     )
 
 
-TRAININGS: Mapping[str, FamilyTraining] = {name: FamilyTraining(partial(train_boosted, name)) for name in BOOSTERS}
+def train_transformer(
+    train: pl.DataFrame,
+    validation: pl.DataFrame,
+    identity: BundleIdentity,
+    parameters: Mapping[str, bool | int | float | str],
+    profile: TrainingProfile,
+    seeds: Sequence[int],
+    threads: int,
+) -> tuple[Retrained, ...]:
+    """Train transformers; see `levibot_core.models.tft.candidate.retrain_transformer`, which takes the same."""
+    from levibot_core.models.tft.candidate import retrain_transformer  # It needs `Retrained`, of this module.
+
+    return retrain_transformer(train, validation, identity, parameters, profile, seeds, threads)
+
+
+TRAININGS: Mapping[str, FamilyTraining] = {
+    **{name: FamilyTraining(partial(train_boosted, name)) for name in BOOSTERS},
+    TFT: FamilyTraining(train_transformer, tolerance=TFT_REBUILD_TOLERANCE, cheap=False),
+}
 
 
 def training_of(family: str) -> FamilyTraining:

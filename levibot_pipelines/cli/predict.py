@@ -50,7 +50,6 @@ def predict_once(settings: ServingSettings, symbol: str) -> dict[str, Any]:
     if store.served is None:
         raise RegistryError(store.status.problem or "There is no champion.")
     now_ms = time.time_ns() // 1_000_000
-    vector = newest_features(open_features(settings), store.served.bundle.manifest, name, now_ms)
-    return forecast(store.served, name, vector, now_ms, settings.feature_grace_seconds).model_dump(
-        mode="json", by_alias=True
-    )
+    newest = newest_features(open_features(settings), store.served.bundle.manifest, name, now_ms)
+    found = forecast(store.served, name, newest.vector, now_ms, settings.feature_grace_seconds, bars=newest.bars)
+    return found.model_dump(mode="json", by_alias=True)

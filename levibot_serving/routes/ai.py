@@ -63,17 +63,18 @@ async def get_prediction(
     _expect_served(served, timeframe, horizon)
     now_ms = services.now_ms()
     manifest = served.bundle.manifest
-    vector = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
+    newest = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
     prediction = predict(
         served,
         symbol,
-        vector,
+        newest.vector,
         now_ms,
         services.settings.feature_grace_seconds,
         _note(services.models.status),
+        newest.bars,
     )
     services.metrics.count_prediction(prediction)
-    services.vector_log.record(vector, served.record.name, served.version, now_ms)
+    services.vector_log.record(newest.vector, served.record.name, served.version, now_ms)
     return prediction
 
 
@@ -91,8 +92,8 @@ async def get_explanation(
     _expect_served(served, timeframe, horizon)
     now_ms = services.now_ms()
     manifest = served.bundle.manifest
-    vector = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
-    return await run_in_threadpool(explain_forecast, served, symbol, vector, now_ms, top)
+    newest = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
+    return await run_in_threadpool(explain_forecast, served, symbol, newest.vector, now_ms, top, newest.bars)
 
 
 @router.get("/ai/models", response_model=Models, responses=documented(503))

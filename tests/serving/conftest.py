@@ -1,11 +1,8 @@
 """Real bundles, a real MLflow registry and a real server, kept as cheap as they can be."""
 
 import json
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +11,6 @@ from typing import TYPE_CHECKING
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 
 from levibot_core.errors import RegistryError
 from levibot_core.models.base_rate import base_rate_bundle
@@ -236,28 +232,6 @@ def features(home: Home) -> Iterator[SqliteOnlineStore]:
     store = SqliteOnlineStore(home.online_store)
     yield store
     store.close()
-
-
-@pytest.fixture
-def serve() -> Callable[[ServingSettings], AbstractContextManager[httpx.Client]]:
-    """Runs a real server for the length of a `with` block and gives a keep-alive client to it."""
-
-    @contextmanager
-    def run(settings: ServingSettings) -> Iterator[httpx.Client]:
-        listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(settings), log_level="warning", lifespan="on")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=10) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join()
-            listener.close()
-
-    return run
 
 
 @pytest.fixture

@@ -116,3 +116,12 @@ def test_the_address_of_the_studies_keeps_its_password_to_itself(monkeypatch: py
 
     assert settings.study_address == "postgresql://ada:s3cret@db/studies"
     assert "s3cret" not in repr(settings) + str(settings.model_dump())
+
+
+def test_families_to_train_are_named_with_commas_and_have_to_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().families == ("lightgbm", "xgboost", "tft")
+    monkeypatch.setenv("LEVIBOT_FAMILIES", "tft, lightgbm")
+    assert load_settings().families == ("tft", "lightgbm")
+    monkeypatch.setenv("LEVIBOT_FAMILIES", "forest")
+    with pytest.raises(ConfigurationError, match=r"LEVIBOT_FAMILIES.*forest"):
+        load_settings()

@@ -1,7 +1,7 @@
 """Train a transformer: Lightning's trainer, early stopping on the validation loss, the best epoch's weights kept.
 
 On the CPU and with one thread two trainings on the same rows give the same weights, bit for bit. Another number of
-threads adds up in another order, as does a GPU: `TFT_REBUILD_TOLERANCE` says how far that may lead.
+threads adds up in another order, as does a GPU: `.configuration.TFT_REBUILD_TOLERANCE` says how far that may lead.
 """
 
 import logging
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import polars as pl
 import torch
@@ -24,13 +24,6 @@ from levibot_core.models.tft.features import volatility_feature
 from levibot_core.models.tft.network import Batches, build_network
 from levibot_core.models.tft.profile import TFTProfile
 
-TFT_REBUILD_TOLERANCE: Final = 1e-3
-"""How far the probability of a rise may lie from that of the same training elsewhere.
-
-With other threads, another processor or a GPU; on one thread of the same machine the difference is 0. Two threads
-instead of one moved it by 1.4e-7 in 24 steps on recorded candles, on which forecasts differ by 0.015; every further
-step may carry a difference on.
-"""
 _LARGEST_GRADIENT = 1.0
 _EXPECTED_WARNINGS = (
     # Lightning 2.6 on torch 2.13. Drop when Lightning moves.
@@ -110,7 +103,7 @@ def train_tft(
         network = build_network(data, profile)
         watcher = _Watcher(profile.epochs, on_epoch)
         trainer = _trainer(profile, accelerator, [watcher, EarlyStopping("val_loss", patience=profile.patience)])
-        limit = profile.batch_size * profile.limit_train_batches
+        limit = min(profile.batch_size * profile.limit_train_batches, -(-len(data.train) // profile.stride))
         try:
             trainer.fit(
                 network,

@@ -13,7 +13,7 @@ from levibot_pipelines.workspace import Workspace
 @dg.asset(
     key_prefix="calibration",
     group_name="calibration",
-    ins={family: dg.AssetIn(["training", family]) for family in ("lightgbm", "xgboost")},
+    ins={family: dg.AssetIn(["training", family]) for family in ("lightgbm", "xgboost", "tft")},
     io_manager_key="references",
     kinds={"python", "scikitlearn", "mlflow"},
     owners=OWNERS,
@@ -23,9 +23,10 @@ def ensemble(
     workspace: dg.ResourceParam[Workspace],
     lightgbm: CandidateReference,
     xgboost: CandidateReference,
+    tft: CandidateReference,
 ) -> dg.MaterializeResult[EnsembleReference]:
     """Every family calibrated, and one model of all of them: taken only where it beats its best member."""
-    found = make_ensemble(workspace, (lightgbm, xgboost), context.run_id)
+    found = make_ensemble(workspace, (lightgbm, xgboost, tft), context.run_id)
     context.log.info(found.reference.reason)
     return dg.MaterializeResult(
         value=found.reference,

@@ -1,13 +1,13 @@
-"""The base rate, and one tuned candidate per boosted family."""
+"""The base rate, and one candidate per family."""
 
 import dagster as dg
 
-from levibot_core.models.predictors import LIGHTGBM, XGBOOST
+from levibot_core.models.predictors import LIGHTGBM, TFT, XGBOOST
 from levibot_core.validation.split import chronological_split
 from levibot_pipelines.defs.shared.metadata import OWNERS, plot
 from levibot_pipelines.references import CandidateReference, SnapshotReference
 from levibot_pipelines.registration import ensure_base_rate
-from levibot_pipelines.training import train_family
+from levibot_pipelines.training import no_candidate, train_family, why_left_out
 from levibot_pipelines.workspace import Workspace
 
 _SNAPSHOT = {"training_snapshot": dg.AssetIn(["feature_store", "training_snapshot"])}
@@ -30,20 +30,24 @@ def base_rate(
     )
 
 
-def _boosted(family: str, title: str) -> dg.AssetsDefinition:
+def _candidate(family: str, description: str, *kinds: str) -> dg.AssetsDefinition:
     @dg.asset(
         name=family,
         key_prefix="training",
         group_name="training",
         ins=_SNAPSHOT,
         io_manager_key="references",
-        kinds={family, "optuna", "mlflow"},
+        kinds={*kinds, "mlflow"},
         owners=OWNERS,
-        description=f"A classifier of {title}, tuned on the validation part; a killed study resumes where it was.",
+        description=description,
     )
     def candidate(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace], training_snapshot: SnapshotReference
     ) -> dg.MaterializeResult[CandidateReference]:
+        if (reason := why_left_out(workspace, family)) is not None:
+            context.log.warning(f"{family} is left out: {reason}")
+            left_out = no_candidate(workspace, family, training_snapshot.snapshot_id, reason)
+            return dg.MaterializeResult(value=left_out, metadata={"left_out": reason})
         trained = train_family(workspace, family, training_snapshot.snapshot_id, context.run_id, context.log.info)
         tuning = trained.candidate.tuning
         best = tuning.best_trial
@@ -65,5 +69,9 @@ def _boosted(family: str, title: str) -> dg.AssetsDefinition:
     return candidate
 
 
-lightgbm = _boosted(LIGHTGBM, "LightGBM")
-xgboost = _boosted(XGBOOST, "XGBoost")
+_TUNED = "A classifier of {}, tuned on the validation part; a killed study resumes where it was."
+lightgbm = _candidate(LIGHTGBM, _TUNED.format("LightGBM"), "lightgbm", "optuna")
+xgboost = _candidate(XGBOOST, _TUNED.format("XGBoost"), "xgboost", "optuna")
+tft = _candidate(
+    TFT, "A Temporal Fusion Transformer on windows of bars, trained once with the profile's parameters.", "pytorch"
+)

@@ -21,7 +21,7 @@ from levibot_core.errors import BundleError, ConfigurationError, DataQualityErro
 from levibot_core.features.registry import load_registry
 from levibot_core.models.metrics import classification_metrics
 from levibot_core.models.tft import export
-from levibot_core.models.tft.configuration import QUANTILE_LEVELS
+from levibot_core.models.tft.configuration import QUANTILE_LEVELS, TFT_REBUILD_TOLERANCE
 from levibot_core.models.tft.dataset import (
     TFTData,
     feature_matrix,
@@ -35,7 +35,7 @@ from levibot_core.models.tft.features import TFT_FEATURES
 from levibot_core.models.tft.network import Batches, build_network, network_inputs
 from levibot_core.models.tft.predictor import TFTPredictor, read_tft
 from levibot_core.models.tft.profile import TFT_PROFILES, TFTProfile
-from levibot_core.models.tft.training import TFT_REBUILD_TOLERANCE, EpochReport, TrainedTFT, train_tft
+from levibot_core.models.tft.training import EpochReport, TrainedTFT, train_tft
 from levibot_core.schemas import TIMESTAMP
 from levibot_core.validation.attack.bits import Fingerprints
 from levibot_core.validation.attack.fitting import ROW_CHANGES, attack_fit, attack_forecasts
@@ -415,7 +415,7 @@ def test_a_feature_that_never_changes_is_harmless(split: SplitResult) -> None:
 def test_profiles_are_whole_and_refuse_what_they_do_not_know() -> None:
     full = TFT_PROFILES["full"]
     assert (full.hidden_size, full.lstm_layers, full.window, full.patience) == (64, 2, 60, 10)
-    assert TFT_PROFILES["fast"].window == 60
+    assert TFT_PROFILES["fast"].window == 24
     for change in ({"layers": 3}, {"attention_heads": 3}, {"dropout": 1.0}):
         with pytest.raises(ValidationError):
             TFTProfile(**{**full.model_dump(), **change})
