@@ -145,10 +145,11 @@ def _ensemble(subject: Subject) -> EnsembleSection | None:
     tags = subject.registered.tags
     if ENSEMBLE_TAG not in tags:
         return None
-    kept = tags.get(VERDICT_TAG)
-    verdict = None if kept is None else EnsembleVerdict.model_validate_json(kept)
+    verdict: EnsembleVerdict | None = None
     if subject.bundle.manifest.family == ENSEMBLE:
         verdict = judge_ensemble(subject.bundle, subject.split)
+    elif VERDICT_TAG in tags:
+        verdict = EnsembleVerdict.model_validate_json(tags[VERDICT_TAG])
     return EnsembleSection(reason=tags[ENSEMBLE_TAG], verdict=verdict)
 
 
@@ -215,8 +216,7 @@ def measure_one_row(subject: Subject) -> LatencySummary:
 def measure_spread(workspace: Workspace, subject: Subject) -> SpreadReport | None:
     """The winning parameters on purged walk-forward folds, with several seeds each; None where that takes hours.
 
-    None of an ensemble either: it has no parameters of its own, and the spread of its members is on their cards where
-    they are registered.
+    Nor is there one of an ensemble: it has no parameters of its own, and its members have cards where registered.
     """
     rows, recipe = subject.snapshot.rows, subject.recipe
     if recipe.family == ENSEMBLE or not training_of(recipe.family).cheap:

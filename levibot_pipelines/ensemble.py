@@ -12,6 +12,7 @@ from levibot_core.models.ensemble_candidate import EnsembleVerdict, fit_ensemble
 from levibot_core.models.ensemble_folds import Member
 from levibot_core.models.ensemble_plots import ensemble_png
 from levibot_core.models.predictors import ENSEMBLE
+from levibot_core.models.retraining import training_of
 from levibot_core.stores.snapshots import Snapshot
 from levibot_core.validation.split import SplitResult, chronological_split
 from levibot_pipelines.provenance import code_version
@@ -53,15 +54,17 @@ def make_ensemble(
     """
     snapshot = workspace.snapshots.load(candidates[0].snapshot_id)
     split = chronological_split(snapshot.rows)
-    families = [calibrate_family(workspace.registry, candidate, split) for candidate in candidates]
-    if len(families) < 2:
+    trained = [candidate for candidate in candidates if candidate.left_out is None]
+    families = [calibrate_family(workspace.registry, candidate, split) for candidate in trained]
+    combined = [family for family in families if _may_be_combined(workspace, family.reference.family)]
+    if len(combined) < 2:
         return _without(families, "there is one family alone, and nothing to combine it with")
     registry, snapshot_id = workspace.registry, snapshot.manifest.snapshot_id
     tags = {"snapshot_id": snapshot_id, "dagster/run_id": dagster_run_id, "family": ENSEMBLE}
     with registry.closing(registry.start_run(f"{ENSEMBLE} {snapshot_id}", tags, ENSEMBLE)) as run_id:
         registry.log_snapshot(run_id, snapshot.manifest)
         try:
-            return _fitted(workspace, run_id, families, snapshot, split)
+            return _fitted(workspace, run_id, families, combined, snapshot, split)
         except DataQualityError as error:
             registry.log(run_id, tags={ENSEMBLE_TAG: f"no ensemble could be made: {error}"})
             return _without(families, f"no ensemble could be made: {error}")
@@ -78,13 +81,23 @@ def verdict_figures(verdict: EnsembleVerdict) -> dict[str, float]:
     }
 
 
+def _may_be_combined(workspace: Workspace, family: str) -> bool:
+    """Every member is trained on three more folds: in the profile `fast`, only of families whose training is cheap."""
+    return workspace.profile.name != "fast" or training_of(family).cheap
+
+
 def _fitted(
-    workspace: Workspace, run_id: str, families: Sequence[CalibratedFamily], snapshot: Snapshot, split: SplitResult
+    workspace: Workspace,
+    run_id: str,
+    families: Sequence[CalibratedFamily],
+    combined: Sequence[CalibratedFamily],
+    snapshot: Snapshot,
+    split: SplitResult,
 ) -> EnsembleOutcome:
     registry = workspace.registry
     members = {
         family.reference.family: Member(Candidate.load(family.reference.folder), family.calibrated.bundle)
-        for family in families
+        for family in combined
     }
     candidate = fit_ensemble(members, split, workspace.settings.threads, workspace.trial_store.ledger)
     snapshot_id, folder = snapshot.manifest.snapshot_id, workspace.home.models / run_id
@@ -93,7 +106,7 @@ def _fitted(
     found = calibrate_family(registry, reference, split)
     verdict = judge_ensemble(found.calibrated.bundle, split)
     log_recipe(workspace, run_id, candidate, snapshot.manifest)
-    log_member_recipes(registry, run_id, {family.reference.family: family.reference.run_id for family in families})
+    log_member_recipes(registry, run_id, {family.reference.family: family.reference.run_id for family in combined})
     plots = {**found.plots, "ensemble": ensemble_png(verdict)}
     registry.log(
         run_id,

@@ -21,7 +21,7 @@ from levibot_core.models.bundle import BundleIdentity, BundleManifest, ModelBund
 from levibot_core.models.candidate import BUNDLE, CalibratedCandidate, Candidate, calibrate_candidate, load_report
 from levibot_core.models.metric_intervals import ReliabilityBand, reliability_band
 from levibot_core.models.plots import importance_png, reliability_png
-from levibot_core.models.predictors import BASE_RATE
+from levibot_core.models.predictors import BASE_RATE, TFT
 from levibot_core.models.row_forecasts import predict_rows, split_with_windows
 from levibot_core.models.uncertainty_fitting import UncertainModel
 from levibot_core.stores.files import write_bytes_atomically
@@ -140,11 +140,12 @@ def calibrate_family(registry: ModelRegistry, candidate: CandidateReference, spl
     report = calibrated.report
     title = f"Reliability of {candidate.family} on the test rows"
     gains = {item.feature: item.gain_share for item in report.importance}
+    what = "Mean selection weight" if candidate.family == TFT else "Share of total gain"
     plots = {
         "reliability": reliability_png(
             report.reliability, calibrated.test_probabilities, report.base_rate, title, _band(calibrated, test)
         ),
-        "importance": importance_png(gains, f"Share of the gain of {candidate.family}"),
+        "importance": importance_png(gains, f"What {candidate.family} looks at", what=what),
     }
     for name, png in plots.items():
         write_bytes_atomically(candidate.folder / f"{name}.png", png)

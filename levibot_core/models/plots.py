@@ -56,13 +56,16 @@ def reliability_png(
     return png_bytes(figure)
 
 
-def importance_png(gain_shares: Mapping[str, float], title: str, top: int = 20) -> bytes:
-    """The columns that brought the most gain, highest first.
+def importance_png(
+    gain_shares: Mapping[str, float], title: str, top: int = 20, what: str = "Share of total gain"
+) -> bytes:
+    """The columns that brought the most gain, or were weighed most, highest first.
 
     Args:
         gain_shares: Column to its share of the total gain, 0 to 1.
         title: Says of which model.
         top: Columns shown at most.
+        what: What the shares are of, for the axis.
     """
     shown = sorted(gain_shares.items(), key=lambda item: (-item[1], item[0]))[:top]
     names, shares = [name for name, _ in shown], [100.0 * share for _, share in shown]
@@ -72,7 +75,7 @@ def importance_png(gain_shares: Mapping[str, float], title: str, top: int = 20) 
     axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8, color=INK)
     axes.invert_yaxis()
     axes.margins(x=0.1)
-    dress(axes, title, x_label="Share of total gain (%)")
+    dress(axes, title, x_label=f"{what} (%)")
     axes.grid(visible=False, axis="y")
     return png_bytes(figure)
 

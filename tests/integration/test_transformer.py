@@ -74,7 +74,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, migrated_registry: Path) -> Iterator[Trained]:
-    """Three days of two symbols of a simulated market, in the lake."""
+    """Three days of a simulated market, in the lake."""
     home = Home.at(tmp_path_factory.mktemp("transformer")).create()
     (home.mlflow / "mlflow.db").write_bytes(migrated_registry.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, migrated_registry: Path) -
 
 def _build_snapshot(workspace: Workspace) -> str:
     source, lake, end_ms = workspace.source, workspace.lake, START_MS + BARS * BAR_MS
-    key, symbols = source.identity.key, workspace.settings.symbols[:2]
+    key, symbols = source.identity.key, workspace.settings.symbols[:1]
     candles = [source.candles(name, "spot", workspace.timeframe, START_MS, end_ms) for name in symbols]
     lake.append(workspace.candles(source.identity), pl.concat(candles), end_ms)
     funding = [source.funding_rates(name, START_MS - 4 * MILLISECONDS_PER_DAY, end_ms + 1) for name in symbols]
@@ -174,7 +174,7 @@ def test_the_api_answers_from_the_online_window_what_was_forecast_offline(
 ) -> None:
     workspace, bundle = trained.workspace, trained.bundle
     workspace.registry.promote(trained.model.version, actor="a test", reason="it is to be served")
-    rows = trained.split.test.filter(pl.col("symbol") == "ETH/USDT")
+    rows = trained.split.test.filter(pl.col("symbol") == "BTC/USDT")
     expected = predict_rows(bundle, rows, trained.snapshot.rows, rows_at_once=1)
     store = SqliteOnlineStore(workspace.home.online_store)
     with serve(load_serving_settings(home=workspace.home.root, horizon_bars=3, registry_poll_seconds=0.2)) as client:
@@ -182,21 +182,21 @@ def test_the_api_answers_from_the_online_window_what_was_forecast_offline(
         while client.get("/readyz").status_code != 200:
             assert time.monotonic() < deadline, client.get("/readyz").text
             time.sleep(0.05)
-        history = trained.snapshot.rows.filter(pl.col("symbol") == "ETH/USDT", pl.col("ts") < rows["ts"][0])
+        history = trained.snapshot.rows.filter(pl.col("symbol") == "BTC/USDT", pl.col("ts") < rows["ts"][0])
         store.put(_vectors(history.tail(NETWORK.window - 1), trained))
         for place in range(4):
             store.put(_vectors(rows[place], trained))
-            answer = client.get("/ai/predict?symbol=ETHUSDT").json()
+            answer = client.get("/ai/predict?symbol=BTCUSDT").json()
             assert (answer["prob_up"], answer["_prob_tft"]) == (expected[place], expected[place])
             assert answer["family"] == "tft"
-        explained = client.get("/ai/explain?symbol=ETHUSDT&top=3").json()
+        explained = client.get("/ai/explain?symbol=BTCUSDT&top=3").json()
         assert (explained["prob_up"], explained["contributions"]) == (expected[3], [])
         assert "not known exactly" in explained["reason"]
         weights = [item["weight"] for item in explained["selection_weights"]]
         assert weights == sorted(weights, reverse=True)
         assert len(weights) == 3
         store.put(_vectors(rows[5], trained))  # The bar before it is missing.
-        refused = client.get("/ai/predict?symbol=ETHUSDT")
+        refused = client.get("/ai/predict?symbol=BTCUSDT")
         assert refused.status_code == 503
         assert f"is without the bar of {rows['ts'][4].isoformat()}" in refused.json()["error"]["message"]
     store.close()

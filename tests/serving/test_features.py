@@ -14,7 +14,7 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
 from levibot_serving.config import ServingSettings, load_serving_settings
-from levibot_serving.features import newest_features, open_features
+from levibot_serving.features import NewestFeatures, newest_features, open_features
 from levibot_serving.main import create_app
 
 Bundles = Callable[..., ModelBundle]
@@ -36,7 +36,7 @@ def test_every_feature_a_model_needs_is_asked_for_and_the_symbol_first(
         newest_features(features, manifest, "ETH/USDT", 0)
     whole = vector()
     features.put([whole, vector(symbol="ETH/USDT", feature_set="v2")])
-    assert newest_features(features, manifest, "BTC/USDT", 0) == whole
+    assert newest_features(features, manifest, "BTC/USDT", 0) == NewestFeatures(whole)
     with pytest.raises(MissingFeatureError, match="ETH/USDT follows the set 'v2', not 'v1'"):
         newest_features(features, manifest, "ETH/USDT", 0)
 

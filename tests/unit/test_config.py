@@ -136,3 +136,12 @@ def test_labels_of_another_kind_are_another_model(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(ConfigurationError, match=name):
             load_settings()
         monkeypatch.delenv(name)
+
+
+def test_families_to_train_are_named_with_commas_and_have_to_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().families == ("lightgbm", "xgboost", "tft")
+    monkeypatch.setenv("LEVIBOT_FAMILIES", "tft, lightgbm")
+    assert load_settings().families == ("tft", "lightgbm")
+    monkeypatch.setenv("LEVIBOT_FAMILIES", "forest")
+    with pytest.raises(ConfigurationError, match=r"LEVIBOT_FAMILIES.*forest"):
+        load_settings()
