@@ -117,8 +117,8 @@ def _transformer(
         workspace.settings.threads,
         workspace.trial_store,
         on_epoch=lambda report: say(
-            f"epoch {report.epoch}/{report.epochs}: quantile loss {report.validation_loss:.5f} on validation windows, "
-            f"{report.train_loss:.5f} in training, {report.seconds:.0f} s"
+            f"epoch {report.epoch}/{report.epochs}: quantile loss {report.validation_loss:.5f}, "
+            f"in training {report.train_loss:.5f}"
         ),
     )
     curve = loss_curve_png(epochs, candidate.tuning.best_rounds, f"Training of {family}")
