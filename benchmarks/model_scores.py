@@ -97,7 +97,7 @@ def score_all(forecasts: Mapping[str, Sequence[np.ndarray]], outlook: Outlook) -
 
 
 def quality(p: np.ndarray, outlook: Outlook) -> dict[str, float | None]:
-    """Scores of one set of forecasts, without intervals."""
+    """Scores of one set of forecasts, without intervals; `level` is the mean forecast less the share of rises."""
     y = outlook.labels
     scores = classification_metrics(p, y)
     confidence = np.abs(p - 0.5)
@@ -106,6 +106,7 @@ def quality(p: np.ndarray, outlook: Outlook) -> dict[str, float | None]:
     right = (p > 0.5) == (y == 1.0)
     return {
         **{name: scores[name] for name in ("auc", "log_loss", "ece")},
+        "level": float(p.mean() - y.mean()),
         "accuracy": float(right.mean()),
         "against_base_rate_e4": scores["log_loss"] * 1e4 - float(log_losses(outlook.base_rates, y).mean()) * 1e4,
         "rank_ic": float(spearmanr(p, outlook.policy.forward_returns).statistic) if np.ptp(p) > 0 else 0.0,

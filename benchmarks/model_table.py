@@ -90,7 +90,8 @@ def main() -> None:
         recording = read_recording(shortened(PERIODS[name]) if plan.quick else PERIODS[name])
         for horizon in plan.horizons:
             cases[f"{name}, {horizon} bars"] = measure(recording, horizon, plan)
-    publish(_report(cases), Options(plan.runs, plan.quick or plan.kept_only))
+    whole = len(cases) == len(PERIODS) * len(HORIZONS) and set(plan.models) == set(ENTRIES)
+    publish(_report(cases), Options(plan.runs, plan.quick or not whole))
 
 
 def measure(recording: Recording, horizon: int, plan: Plan) -> Outcome:
@@ -101,7 +102,7 @@ def measure(recording: Recording, horizon: int, plan: Plan) -> Outcome:
     found = {name: forecasts(recording, blocks, rows, name, horizon, plan) for name in plan.models}
     members = {name: by_seed for name, by_seed in found.items() if name in MEMBERS and by_seed}
     if len(members) > 1:
-        found |= ensembles(rows, members, horizon, counted_from)
+        found = members | ensembles(rows, members, horizon, counted_from) | found
     counted = (rows["fold"] >= counted_from).to_numpy()
     whole = counted & np.all([np.isfinite(p) for by_seed in found.values() for p in by_seed], axis=0)
     outlook = Outlook.of(rows.filter(pl.Series(whole)), horizon)

@@ -28,15 +28,7 @@ def tables_of(case: str, outcome: Outcome) -> list[TitledTable]:
             f"{case}: probabilities (differences in 1e-4; base rate {facts['base_rate_log_loss']:.5f}; "
             f"a constant's ECE by chance {facts['ece_by_chance']:.4f}, seldom above {facts['ece_by_chance_95']:.4f})",
             [
-                [
-                    "model",
-                    "log loss",
-                    "less base rate's, 1e-4",
-                    "95 % interval",
-                    "ECE",
-                    "95 % interval",
-                    "unbiased",
-                ],
+                ["model", "log loss", "less base rate's", "less a half's", "ECE", "95 % interval", "debiased", "level"],
                 *([name, *_probabilities(found)] for name, found in models.items()),
             ],
         ),
@@ -79,6 +71,7 @@ def _probabilities(found: Outcome) -> list[str]:
         with_deviation(found["ece"], 4),
         f"{found['ece_lower_95']:.4f} to {found['ece_upper_95']:.4f}",
         f"{found['ece_debiased']:.4f}",
+        with_deviation(found["level"], 4),
     ]
 
 

@@ -209,7 +209,7 @@ def claim_rows(payload: Outcome) -> list[list[str]]:
     for claim in payload["claims"]:
         unit = claim["unit"] if claim["unit"] == "x" else f" {claim['unit']}"
         limit = f"{'at least' if claim['at_least'] else 'at most'} {claim['limit']:g}{unit}"
-        measured = "not measured" if claim["value"] is None else f"{claim['value']:.2f}{unit}"
+        measured = "not measured" if claim["value"] is None else f"{_claimed(claim['value'])}{unit}"
         rows.append([claim["claim"], measured, limit, {True: "yes", False: "NO", None: "?"}[claim["holds"]]])
     return rows
 
@@ -233,6 +233,10 @@ def _leaves(outcomes: Mapping[str, Outcome], prefix: str = "") -> dict[str, Outc
         else:
             leaves |= _leaves(outcome, f"{prefix}{name}, ")
     return leaves
+
+
+def _claimed(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 1.0 else f"{value:.4f}"
 
 
 def _number(value: float | None) -> str:
