@@ -61,9 +61,9 @@ def plot(cases: Mapping[str, Outcome], label: str, reference: float, limits: tup
         own = {case.split(", ")[1]: outcome for case, outcome in cases.items() if case.split(", ")[0] == period}
         for number, (horizon, outcome) in enumerate(own.items()):
             _draw(axes, outcome["models"], names, horizon, (number - 1) * 0.22, COLOURS[number], limits, of)
+        add_legend(axes)
     panels[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     panels[0].invert_yaxis()
-    add_legend(panels[-1])
     return png_bytes(figure)
 
 
