@@ -31,11 +31,11 @@ def main(results: Path = RESULTS / "model_table.json", folder: Path = ROOT / "do
     write_bytes_atomically(
         folder / "model_table_log_loss.png",
         plot(
-            cases, "Log loss less that of the base rate, 1e-4 (left is better)", 0.0, (-80.0, 50.0), _against_base_rate
+            cases, "Log loss less that of the base rate, 1e-4 (left is better)", 0.0, (-95.0, 50.0), _against_base_rate
         ),
     )
     write_bytes_atomically(
-        folder / "model_table_auc.png", plot(cases, "AUC (right is better)", 0.5, (0.46, 0.57), _area)
+        folder / "model_table_auc.png", plot(cases, "AUC (right is better)", 0.5, (0.46, 0.59), _area)
     )
     return 0
 
