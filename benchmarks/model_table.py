@@ -1,223 +1,211 @@
-"""Every model walk-forward over 2025, 5, 12 and 48 bars ahead, beside what it has to beat.
+"""Every model walk-forward over 2025, and over 2022 and 2023, 5, 12 and 48 bars ahead, beside what it has to beat.
 
-BTC, ETH and SOL, 5-minute candles, 16 blocks of 6.75 days from 2 March 2025 on. Ours are trained on all that was known
-before a block, the recordings of 2022 and 2023 among it, and calibrated on their own earlier forecasts; the five
-features and the momentum's sign see the 60 days before a block and are taken as they come. `--runs` is the number of
-seeds. Costs are 20 basis points a side.
+5-minute candles, 16 blocks of 6.75 days after six that only calibrators and ensembles learn from. 2025 has BTC, ETH and
+SOL, 2022-2023 seven symbols. Ours are trained on all that was known and thinned, the recordings of 2022 and 2023 among
+it for 2025, and trained anew every fourth block; the five features, the momentum's sign and the base rate see the 60
+days before each block and are taken as they come. Costs are 20 basis points a side.
+
+The transformer is the small one of profile `fast`, with fewer seeds. `--runs` is the number of seeds of the boosted
+models. Scores of models are kept in a folder as they are made, so that an interrupted run goes on where it was.
 """
 
+import argparse
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from time import perf_counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scipy.stats import spearmanr
 
-from benchmarks.forecasters import base_rate, boosted, five_features_by_default, momentum_sign
-from benchmarks.harness import Outcome
-from benchmarks.market import END_MS as HISTORY_END_MS
-from benchmarks.market import START_MS as HISTORY_START_MS
-from benchmarks.market import TIMEFRAME
-from benchmarks.report import Claim, Figure, Options, Report, parse_options, publish, run
-from benchmarks.walk_forward import Entry, Period, every, labelled, read_features, walk_forward
-from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
-from levibot_core.models.block_bootstrap import BlockBootstrap
-from levibot_core.models.calibration import logit, sigmoid
-from levibot_core.models.metric_intervals import metric_intervals
-from levibot_core.models.metrics import log_losses
+from benchmarks.forecast_files import ForecastFiles
+from benchmarks.forecasters import (
+    FIVE_FEATURES,
+    PARAMETERS,
+    ROUNDS,
+    always_up,
+    base_rate,
+    boosted,
+    five_features_by_default,
+    momentum_sign,
+)
+from benchmarks.harness import ROOT, Outcome
+from benchmarks.model_scores import Outlook, facts, score_all
+from benchmarks.model_tables import tables_of
+from benchmarks.out_of_sample import SHARPE_VOTE, STACKING, calibrated, ensemble, rows_ahead
+from benchmarks.periods import OLDER_EVERY_BARS, PERIODS, Recording, read_recording, shortened
+from benchmarks.report import Claim, Options, Report, publish, run
+from benchmarks.transformer import PROFILE, transformer
+from benchmarks.walk_forward import BLOCK_MS, BLOCKS, Block, Entry, blocks_of, scores
+from levibot_core.features.registry import load_registry, newest_version
 from levibot_core.models.predictors import LIGHTGBM, XGBOOST
-from levibot_core.models.trial_returns import ROUND_TRIP_COST, PolicyRows, daily_returns, sharpe_per_day
-from levibot_core.validation.deflated_sharpe import deflate
-from levibot_core.validation.purged import PurgedWalkForward
 
-SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
 HORIZONS = (5, 12, 48)
-NOW = Period(SYMBOLS, 1_735_689_600_000, 1_750_204_800_000)
-HISTORY = Period(("ADA/USDT", "BTC/USDT", "ETH/USDT", "LTC/USDT"), HISTORY_START_MS, HISTORY_END_MS)
-"""Of the symbols recorded in 2022 and 2023, those with funding rates: a row that lacks a feature is left out."""
-BLOCK_MS = 27 * MILLISECONDS_PER_DAY // 4
-EARLIER_BLOCKS, BLOCKS = 6, 16
-DAYS_PER_YEAR = 365
-EVERY_BARS, HISTORY_EVERY_BARS = 4, 16
-MOST_CONFIDENT = (0.05, 0.01)
+MOST_SEEDS = 20
+_QUICK_BLOCKS, _QUICK_COUNTED = 4, 2
+MEMBERS = ("lightgbm", "xgboost", "transformer")
 # Area under the curve of the best of what others start from, on the same candles, 60 days to train, 7 to test.
 BEST_AREA_OF_OTHERS = {5: 0.518, 12: 0.510, 48: 0.522}
+KEPT = ROOT / "benchmarks" / ".forecasts"
 ENTRIES: Mapping[str, Entry] = {
-    "lightgbm": Entry(boosted(LIGHTGBM), None, calibrated=True),
-    "xgboost": Entry(boosted(XGBOOST), None, calibrated=True),
-    "lightgbm_60_days": Entry(boosted(LIGHTGBM), 60, calibrated=True),
-    "five_features": Entry(five_features_by_default, 60, calibrated=False),
-    "momentum_sign": Entry(momentum_sign, 60, calibrated=False),
-    "always_up": Entry(base_rate, 60, calibrated=False),
+    "lightgbm": Entry(boosted(LIGHTGBM), None, 4, True, MOST_SEEDS),
+    "xgboost": Entry(boosted(XGBOOST), None, 4, True, MOST_SEEDS),
+    "transformer": Entry(transformer, None, 8, True, 2),
+    "lightgbm_60_days": Entry(boosted(LIGHTGBM), 60, 4, True, MOST_SEEDS),
+    "five_features": Entry(five_features_by_default, 60, 1, False, 1),
+    "momentum_sign": Entry(momentum_sign, 60, 1, False, 1),
+    "base_rate": Entry(base_rate, 60, 1, False, 1),
+    "always_up": Entry(always_up, 60, 1, False, 1),
 }
-OURS = ("lightgbm", "xgboost", "ensemble", "lightgbm_60_days")
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Forecasts of every contestant at one horizon, one frame per seed."""
+class Plan:
+    """What is asked for.
 
-    forecasts: dict[str, list[pl.DataFrame]]
-    seconds: dict[str, float]
+    Attributes:
+        runs: Seeds of the boosted models.
+        quick: Small inputs.
+        periods: Names of `PERIODS`.
+        horizons: Bars ahead.
+        models: Names of `ENTRIES`.
+        forecasts: Where scores are kept; None keeps none.
+        kept_only: Nothing is trained; what was not forecast for all blocks is left out.
+    """
+
+    runs: int
+    quick: bool
+    periods: Sequence[str]
+    horizons: Sequence[int]
+    models: Sequence[str]
+    forecasts: Path | None
+    kept_only: bool
 
 
 def main() -> None:
     """Measure and publish."""
-    options = parse_options(__doc__, runs=1)
-    now, history = read_features(NOW), read_features(_shortened(HISTORY) if options.quick else HISTORY)
-    outcomes: dict[str, dict[str, Outcome]] = {}
-    for horizon in HORIZONS[:1] if options.quick else HORIZONS:
-        rows, older = labelled(*now, horizon), every(labelled(*history, horizon), HISTORY_EVERY_BARS)
-        table = forecast_all(rows, older, horizon, options)
-        outcomes[f"{horizon} bars"] = score_all(table, horizon)
-    publish(_report(outcomes), options)
+    plan = parse_plan()
+    cases: dict[str, Outcome] = {}
+    for name in plan.periods:
+        recording = read_recording(shortened(PERIODS[name]) if plan.quick else PERIODS[name])
+        for horizon in plan.horizons:
+            cases[f"{name}, {horizon} bars"] = measure(recording, horizon, plan)
+    whole = len(cases) == len(PERIODS) * len(HORIZONS) and set(plan.models) == set(ENTRIES)
+    publish(_report(cases), Options(plan.runs, plan.quick or not whole))
 
 
-def forecast_all(rows: pl.DataFrame, history: pl.DataFrame, horizon: int, options: Options) -> Table:
-    """Forecasts of every contestant, and the mean of our two families' log-odds as a first ensemble."""
-    whole = EARLIER_BLOCKS + BLOCKS
-    # A whole number of blocks that ends with the rows; what is before them is trained on only.
-    first_ms = NOW.end_ms - NOW.start_ms - whole * BLOCK_MS
-    splitter = PurgedWalkForward(train_span_ms=first_ms, test_span_ms=BLOCK_MS, window="expanding")
-    symbols = tuple(sorted({*NOW.symbols, *HISTORY.symbols}))
-    blocks = splitter.get_n_splits(rows["known_at"].dt.epoch("ms").to_numpy())
-    scored_from = blocks - (2 if options.quick else BLOCKS)
-    forecasts: dict[str, list[pl.DataFrame]] = {}
-    seconds: dict[str, float] = {}
-    for name, entry in ENTRIES.items():
-        begin = perf_counter()
-        seeded = name in OURS
-        forecasts[name] = [
-            walk_forward(
-                rows, history, splitter, entry, symbols,
-                scored_from=scored_from, every_bars=EVERY_BARS, seed=seed, name=f"{horizon} bars, {name}, seed {seed}",
-            )
-            for seed in range(options.runs if seeded else 1)
-        ]  # fmt: skip
-        seconds[name] = perf_counter() - begin
-    forecasts["ensemble"] = [
-        _mean_of_log_odds(*pair) for pair in zip(forecasts["lightgbm"], forecasts["xgboost"], strict=True)
-    ]
-    seconds["ensemble"] = 0.0
-    return Table(forecasts, seconds)
-
-
-def score_all(table: Table, horizon: int) -> dict[str, Outcome]:
-    """Every contestant's scores on the same rows, with the spread over its seeds."""
-    trials = np.array([_policy_returns(frame) for frames in table.forecasts.values() for frame in frames])
-    outcomes: dict[str, Outcome] = {}
-    for name, frames in table.forecasts.items():
-        by_seed = [score(frame, horizon) for frame in frames]
-        returns = _policy_returns(frames[0])
-        deflated = deflate(returns, trials)
-        outcomes[name] = {
-            **by_seed[0],
-            "auc_by_seed": [found["auc"] for found in by_seed],
-            "log_loss_by_seed": [found["log_loss"] for found in by_seed],
-            "sharpe": sharpe_per_day(returns) * DAYS_PER_YEAR**0.5,
-            "deflated_sharpe": deflated.deflated if deflated else None,
-            "days_traded": int(np.count_nonzero(returns)),
-            "sharpe_of_every_forecast": sharpe_per_day(_always_in_the_market(frames[0])) * DAYS_PER_YEAR**0.5,
-            "seconds": table.seconds[name],
-        }
-    return outcomes
-
-
-def score(frame: pl.DataFrame, horizon: int) -> Outcome:
-    """Scores of one set of forecasts; intervals are of 95 %, from blocks of days."""
-    frame = frame.sort("known_at", "symbol")
-    p, y = frame["prob_up"].to_numpy(), frame["label"].cast(pl.Float64).to_numpy()
-    bootstrap = BlockBootstrap(
-        frame["known_at"].dt.epoch("ms").to_numpy(), horizon * TIMEFRAME.milliseconds, seed=0, resamples=500
-    )
-    found = metric_intervals(p, y, bootstrap)
-    against = bootstrap.mean(log_losses(p, y) - log_losses(frame["base_rate"].to_numpy(), y))
-    right, order = (p > 0.5) == (y == 1.0), np.argsort(-np.abs(p - 0.5), kind="stable")
+def measure(recording: Recording, horizon: int, plan: Plan) -> Outcome:
+    """What the rows alone say (`facts`), and the outcome of every contestant (`models`)."""
+    blocks = blocks_of(recording.labelled(horizon))[-_QUICK_BLOCKS if plan.quick else 0 :]
+    rows = rows_ahead(blocks, recording.period)
+    counted_from = blocks[-1].number + 1 - (_QUICK_COUNTED if plan.quick else BLOCKS)
+    found = {name: forecasts(recording, blocks, rows, name, horizon, plan) for name in plan.models}
+    members = {name: by_seed for name, by_seed in found.items() if name in MEMBERS and by_seed}
+    if len(members) > 1:
+        found = members | ensembles(rows, members, horizon, counted_from) | found
+    counted = (rows["fold"] >= counted_from).to_numpy()
+    whole = counted & np.all([np.isfinite(p) for by_seed in found.values() for p in by_seed], axis=0)
+    outlook = Outlook.of(rows.filter(pl.Series(whole)), horizon)
     return {
-        **{name: found[name].value for name in ("auc", "log_loss", "ece", "ece_debiased")},
-        "auc_lower_95": found["auc"].lower_95,
-        "auc_upper_95": found["auc"].upper_95,
-        "ece_lower_95": found["ece"].lower_95,
-        "accuracy": float(right.mean()),
-        **{
-            f"accuracy_of_most_confident_{share:.0%}": float(right[order[: max(1, int(share * p.size))]].mean())
-            for share in MOST_CONFIDENT
-        },
-        "rank_ic": float(spearmanr(p, frame["forward_return"].to_numpy()).statistic) if np.ptp(p) > 0 else 0.0,
-        "against_base_rate_e4": against.value * 1e4,
-        "against_base_rate_lower_95_e4": against.lower_95 * 1e4,
-        "against_base_rate_upper_95_e4": against.upper_95 * 1e4,
-        "rows": p.size,
+        "facts": {**facts(outlook), "rows_without_a_forecast": int(counted.sum() - whole.sum())},
+        "models": score_all({name: [p[whole] for p in by_seed] for name, by_seed in found.items() if by_seed}, outlook),
+        "missing": [name for name, by_seed in found.items() if not by_seed],
     }
 
 
-def _policy_returns(frame: pl.DataFrame) -> np.ndarray:
-    """Daily returns after costs of acting where the edge pays, by each symbol's mean move so far."""
-    return daily_returns(frame["prob_up"].to_numpy(), _policy_rows(frame))
+def forecasts(
+    recording: Recording, blocks: list[Block], rows: pl.DataFrame, model: str, horizon: int, plan: Plan
+) -> list[np.ndarray]:
+    """Calibrated probabilities of one model per seed, in the order of `rows`; NaN where it did not forecast."""
+    entry = ENTRIES[model]
+    settings = {
+        "model": model,
+        "entry": [entry.days, entry.retrained_every],
+        "features": load_registry(newest_version()).sha256,
+        "period": repr(recording.period),
+        "thinned": OLDER_EVERY_BARS,
+        "block": BLOCK_MS,
+        "parameters": [PARAMETERS, ROUNDS, FIVE_FEATURES],
+        **({"profile": PROFILE.model_dump()} if model == "transformer" else {}),
+    }
+    files = ForecastFiles.of(plan.forecasts, f"{recording.period.name}_{horizon}_bars", model, settings)
+    by_seed = scores(recording, blocks, entry, horizon, plan.runs, files, kept_only=plan.kept_only)
+    found = []
+    for frame in by_seed:
+        score = rows.join(frame, on="place", how="left", maintain_order="left")["score"].fill_null(np.nan).to_numpy()
+        found.append(calibrated(rows, score) if entry.calibrated else score)
+    return found
 
 
-def _always_in_the_market(frame: pl.DataFrame) -> np.ndarray:
-    """The same of acting on every forecast, whatever it costs."""
-    sides = np.where(frame["prob_up"].to_numpy() > 0.5, 1.0, 0.0)
-    rows = _policy_rows(frame)
-    return daily_returns(sides, replace(rows, expected_moves=np.full(frame.height, 2.0 * ROUND_TRIP_COST)))
+def ensembles(
+    rows: pl.DataFrame, members: Mapping[str, list[np.ndarray]], horizon: int, counted_from: int
+) -> dict[str, list[np.ndarray]]:
+    """Both ensembles per seed; a member with fewer seeds than others lends each of them several times."""
+    rows_of_all = np.all([np.isfinite(p) for by_seed in members.values() for p in by_seed], axis=0)
+    kept, seeds = rows.filter(pl.Series(rows_of_all)), max(map(len, members.values()))
+    found: dict[str, list[np.ndarray]] = {STACKING: [], SHARPE_VOTE: []}
+    for method, by_seed in found.items():
+        for seed in range(seeds):
+            chosen = {name: each[seed % len(each)][rows_of_all] for name, each in members.items()}
+            probabilities = np.full(rows.height, np.nan)
+            probabilities[rows_of_all], _ = ensemble(method, kept, chosen, horizon, counted_from)
+            by_seed.append(probabilities)
+    return found
 
 
-def _policy_rows(frame: pl.DataFrame) -> PolicyRows:
-    codes = {symbol: code for code, symbol in enumerate(SYMBOLS)}
-    return PolicyRows(
-        symbols=np.array([codes[symbol] for symbol in frame["symbol"]], dtype=np.int64),
-        decided_ms=frame["known_at"].dt.epoch("ms").to_numpy(),
-        settled_ms=frame["label_end"].dt.epoch("ms").to_numpy(),
-        forward_returns=frame["forward_return"].to_numpy(),
-        expected_moves=frame["expected_move"].to_numpy(),
+def _report(cases: Mapping[str, Outcome]) -> Report:
+    claims, highest = [], []
+    for case, outcome in cases.items():
+        # The one that claims were made for before anything was measured.
+        ours, horizon = outcome["models"].get("lightgbm"), int(case.split()[1])
+        if ours is None:
+            continue
+        if case.startswith("2025"):
+            claims.append(Claim(f"{case}: AUC", ours["auc"]["mean"], BEST_AREA_OF_OTHERS[horizon], True, ""))
+        against, error = ours["against_base_rate_e4"]["mean"], ours["ece"]["mean"]
+        claims += [
+            Claim(f"{case}: log loss less the base rate's, 1e-4", against, 0.0, False, ""),
+            Claim(f"{case}: calibration error", error, 0.01, False, ""),
+            Claim(f"{case}: Sharpe ratio after costs", ours["sharpe"]["mean"], 0.0, True, ""),
+        ]
+        highest.append((case.split(",")[0], ours["against_base_rate_upper_95_e4"]))
+    for period in dict(highest):
+        clear = min(upper for name, upper in highest if name == period)
+        claims.append(Claim(f"{period}: upper end of the clearest interval of it, 1e-4", clear, 0.0, False, ""))
+    return Report(
+        name="model_table",
+        about="forecasts of every model walk-forward, every score of a case on the same untouched rows",
+        ours=dict(cases),
+        peers={},
+        ratio={},
+        claims=claims,
+        figures=[],
+        tables=[table for case, outcome in cases.items() for table in tables_of(case, outcome)],
     )
 
 
-def _mean_of_log_odds(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
-    odds = (logit(first["prob_up"].to_numpy()) + logit(second["prob_up"].to_numpy())) / 2.0
-    return first.with_columns(prob_up=pl.Series(sigmoid(odds)))
-
-
-def _shortened(period: Period) -> Period:
-    return replace(period, start_ms=period.end_ms - 60 * MILLISECONDS_PER_DAY)
-
-
-def _report(outcomes: Mapping[str, dict[str, Outcome]]) -> Report:
-    claims = []
-    for case, found in outcomes.items():
-        best = found["lightgbm"]
-        horizon = int(case.split()[0])
-        claims += [
-            Claim(f"{case}: AUC", best["auc"], BEST_AREA_OF_OTHERS[horizon], at_least=True, unit=""),
-            Claim(f"{case}: log loss less the base rate's, 1e-4", best["against_base_rate_e4"], 0, False, ""),
-            Claim(f"{case}: calibration error", best["ece"], 0.01, at_least=False, unit=""),
-            Claim(f"{case}: Sharpe ratio after costs", best["sharpe"], 0.0, at_least=True, unit=""),
-        ]
-    clear = min(found["lightgbm"]["against_base_rate_upper_95_e4"] for found in outcomes.values())
-    claims.append(Claim("upper end of the clearest interval of the log loss, 1e-4", clear, 0.0, False, ""))
-    return Report(
-        name="model_table",
-        about="forecasts of BTC, ETH and SOL walk-forward over 2025, every score on the same untouched rows",
-        ours={case: {name: found[name] for name in OURS} for case, found in outcomes.items()},
-        peers={
-            name: {case: found[name] for case, found in outcomes.items()}
-            for name in ENTRIES
-            if name not in OURS
-        },
-        ratio={},
-        claims=claims,
-        figures=[
-            Figure(key, "")
-            for key in (
-                "auc", "accuracy", "log_loss", "against_base_rate_e4", "against_base_rate_upper_95_e4", "ece",
-                "ece_debiased", "rank_ic", "accuracy_of_most_confident_5%", "accuracy_of_most_confident_1%", "sharpe",
-                "sharpe_of_every_forecast",
-            )
-        ],
-    )  # fmt: skip
+def parse_plan() -> Plan:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5, help="seeds of every boosted model (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="small inputs, to see that it works; nothing is kept")
+    parser.add_argument("--period", action="append", choices=list(PERIODS), help="only this one; may be repeated")
+    parser.add_argument("--horizon", action="append", type=int, choices=HORIZONS, help="only this one")
+    parser.add_argument("--model", action="append", choices=list(ENTRIES), help="only this one; may be repeated")
+    parser.add_argument("--forecasts", type=Path, default=KEPT, help="where forecasts are kept (default: %(default)s)")
+    parser.add_argument("--kept-only", action="store_true", help="train nothing, score what there is in that folder")
+    given = parser.parse_args()
+    if given.runs < 1:
+        parser.error(f"Expected at least 1 run, was {given.runs}.")
+    return Plan(
+        given.runs,
+        given.quick,
+        given.period or (["2025"] if given.quick else list(PERIODS)),
+        given.horizon or (HORIZONS[:1] if given.quick else HORIZONS),
+        given.model or list(ENTRIES),
+        None if given.quick else given.forecasts,
+        given.kept_only,
+    )
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ class Report:
         claims: The figures with a limit.
         figures: What the table shows of every contestant.
         variants: Further outcomes that are neither: ours with more threads, a floor.
+        tables: What is shown instead of one table of figures, where they are too many for one.
     """
 
     name: str
@@ -102,6 +103,15 @@ class Report:
     claims: Sequence[Claim]
     figures: Sequence[Figure]
     variants: Mapping[str, Outcome] = field(default_factory=dict)
+    tables: Sequence["TitledTable"] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TitledTable:
+    """A table of texts: its title, and its rows, the header first."""
+
+    title: str
+    rows: Sequence[Sequence[str]]
 
 
 def run(main: Callable[[], None]) -> int:
@@ -127,6 +137,7 @@ def publish(report: Report, options: Options) -> None:
         "peers": dict(report.peers),
         "ratio": dict(report.ratio),
         "figures": [{"key": figure.key, "unit": figure.unit} for figure in report.figures],
+        "tables": [{"title": table.title, "rows": [list(row) for row in table.rows]} for table in report.tables],
         "claims": [_claim_json(claim) for claim in report.claims],
         "machine": machine(),
     }
@@ -157,12 +168,11 @@ def _claim_json(claim: Claim) -> Outcome:
 
 def _show(payload: Outcome) -> None:
     console = Console(stderr=True)
-    for title, (header, *rows) in (
-        (f"{payload['name']}: {payload['about']}", figure_rows(payload)),
-        (None, claim_rows(payload)),
-    ):
+    console.print(f"{payload['name']}: {payload['about']}", style="bold", markup=False)
+    for title, (header, *rows) in (*titled_rows(payload), (None, claim_rows(payload))):
         # A unit in brackets would be taken for markup.
         table = Table(*map(escape, header), title=title, title_justify="left", title_style="bold")
+        table.columns[0].no_wrap = title is not None
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -171,6 +181,12 @@ def _show(payload: Outcome) -> None:
     load, cores = payload["machine"]["load_at_start"], payload["machine"]["cores"]
     if load > cores * BUSY_SHARE:
         console.print(f"The machine was busy before this began (load {load:.1f} on {cores} cores).", style="bold red")
+
+
+def titled_rows(payload: Outcome) -> list[tuple[str | None, list[list[str]]]]:
+    """The tables of a result, each with its title: its own, or the one of its figures."""
+    own = [(table["title"], table["rows"]) for table in payload.get("tables", ())]
+    return own or [(None, figure_rows(payload))]
 
 
 def figure_rows(payload: Outcome) -> list[list[str]]:
@@ -193,7 +209,7 @@ def claim_rows(payload: Outcome) -> list[list[str]]:
     for claim in payload["claims"]:
         unit = claim["unit"] if claim["unit"] == "x" else f" {claim['unit']}"
         limit = f"{'at least' if claim['at_least'] else 'at most'} {claim['limit']:g}{unit}"
-        measured = "not measured" if claim["value"] is None else f"{claim['value']:.2f}{unit}"
+        measured = "not measured" if claim["value"] is None else f"{_claimed(claim['value'])}{unit}"
         rows.append([claim["claim"], measured, limit, {True: "yes", False: "NO", None: "?"}[claim["holds"]]])
     return rows
 
@@ -217,6 +233,10 @@ def _leaves(outcomes: Mapping[str, Outcome], prefix: str = "") -> dict[str, Outc
         else:
             leaves |= _leaves(outcome, f"{prefix}{name}, ")
     return leaves
+
+
+def _claimed(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 1.0 else f"{value:.4f}"
 
 
 def _number(value: float | None) -> str:

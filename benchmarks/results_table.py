@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from benchmarks.report import RESULTS, claim_rows, figure_rows, problems
+from benchmarks.report import RESULTS, claim_rows, problems, titled_rows
 
 
 def main() -> int:
@@ -28,12 +28,15 @@ def _section(payload: dict[str, Any]) -> str:
         "",
         *_markdown(claim_rows(payload)),
         "",
-        *_markdown(figure_rows(payload)),
-        "",
+        *(line for title, rows in titled_rows(payload) for line in _titled(title, rows)),
         *(f"* {name}: {problem.splitlines()[0]}" for name, problem in problems(payload)),
         "",
     ]
     return "\n".join(lines)
+
+
+def _titled(title: str | None, rows: list[list[str]]) -> list[str]:
+    return [*([f"#### {title}", ""] if title else []), *_markdown(rows), ""]
 
 
 def _markdown(rows: list[list[str]]) -> list[str]:

@@ -1,39 +1,25 @@
-"""Walk-forward over recorded candles: rows with features and labels, folds, and every forecaster's untouched scores.
+"""Walk-forward over recorded candles: blocks that follow one another, and every forecaster's scores of rows ahead.
 
-A forecaster is trained anew for every block of test days on what was known before it, and never sees later rows. Its
-calibrator is fitted on the scores it gave earlier blocks, whose labels were known by then. What the forecasts are worth
-is told by `model_table`.
+A forecaster is trained on what was known at the begin of a block, forecasts that block and perhaps a few more, and
+never sees later rows. Scores are kept in files as they are made (`forecast_files`), so that an interrupted run goes on
+where it was. Calibration, ensembles and what it all is worth are `model_scores`' business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from rich.progress import track
 
-from benchmarks.forecasters import Fit
-from benchmarks.market import TIMEFRAME, market_data_folder
-from levibot_core.features.compute import compute_features
-from levibot_core.features.registry import load_registry, newest_version
-from levibot_core.labels.direction import direction_labels
-from levibot_core.market.sources.recorded import RecordedSource
+from benchmarks.forecast_files import ForecastFiles
+from benchmarks.forecasters import Fit, Known, Score
+from benchmarks.periods import Recording, thinned
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
-from levibot_core.models.calibration_fitting import evidence_of, fit_cautious_platt
-from levibot_core.models.design import label_vector
 from levibot_core.validation.purged import PurgedWalkForward
 
-FUNDING_BEFORE_MS, FEAR_GREED_BEFORE_MS = 7 * MILLISECONDS_PER_DAY, 60 * MILLISECONDS_PER_DAY
-FEATURES = load_registry(newest_version()).names
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Candles of a stretch of time: which symbols, from when (UTC milliseconds) until when."""
-
-    symbols: tuple[str, ...]
-    start_ms: int
-    end_ms: int
+BLOCK_MS = 27 * MILLISECONDS_PER_DAY // 4
+EARLIER_BLOCKS, BLOCKS = 6, 16
+"""Blocks that only calibrators and ensembles learn from, and blocks that count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,101 +28,131 @@ class Entry:
 
     Attributes:
         fit: Trains it.
-        days: Days of rows before a block that it is trained on; None takes all, and the history too.
+        days: Days of rows before a block that it is trained on; None takes all, the older ones too, and thins them.
+        retrained_every: Blocks that one training forecasts.
         calibrated: Whether its scores are calibrated, as ours are, or taken as they come.
+        seeds: With how many seeds it is trained at most; 1 where a seed changes nothing.
     """
 
     fit: Fit
     days: int | None
+    retrained_every: int
     calibrated: bool
+    seeds: int
 
 
-def read_features(period: Period) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Candles, and their features of the newest set without the rows that lack one."""
-    source, feature_set = RecordedSource(market_data_folder()), load_registry(newest_version())
-    candles = pl.concat(
-        source.candles(symbol, "spot", TIMEFRAME, period.start_ms, period.end_ms) for symbol in period.symbols
-    )
-    funding = pl.concat(
-        source.funding_rates(symbol, period.start_ms - FUNDING_BEFORE_MS, period.end_ms + 1)
-        for symbol in period.symbols
-    )
-    fear_greed = source.fear_greed(period.start_ms - FEAR_GREED_BEFORE_MS, period.end_ms)
-    features = compute_features(candles, funding, feature_set, TIMEFRAME, fear_greed=fear_greed)
-    return candles, features.filter(pl.all_horizontal(pl.col(feature_set.names).is_finite()))
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows to forecast, and those that may be learnt from.
+
+    Attributes:
+        number: Counted from 0.
+        begin_ms: First decision, UTC milliseconds.
+        known: Rows whose label ended before, in order of time.
+        ahead: The block's own rows.
+    """
+
+    number: int
+    begin_ms: int
+    known: pl.DataFrame
+    ahead: pl.DataFrame
 
 
-def labelled(candles: pl.DataFrame, features: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    """Training rows at one horizon, sorted by time."""
-    labels = direction_labels(candles, TIMEFRAME, horizon)
-    return features.join(labels, on=["symbol", "ts"], maintain_order="left").sort("known_at", "symbol")
+def blocks_of(rows: pl.DataFrame, count: int = EARLIER_BLOCKS + BLOCKS) -> list[Block]:
+    """The last `count` blocks of labelled rows in order of time; what is before them is learnt from only."""
+    known_ms, ends_ms = (rows[column].dt.epoch("ms").to_numpy() for column in ("known_at", "label_end"))
+    times = np.unique(known_ms)
+    first_ms = int(times[-1] + np.diff(times).min() - times[0]) - count * BLOCK_MS
+    splitter = PurgedWalkForward(train_span_ms=first_ms, test_span_ms=BLOCK_MS, window="expanding")
+    return [
+        Block(number, int(known_ms[test].min()), rows[train], rows[test])
+        for number, (train, test) in enumerate(splitter.split(known_ms, ends_ms))
+    ]
 
 
-def every(rows: pl.DataFrame, bars: int) -> pl.DataFrame:
-    """One bar of so many, of all symbols: neighbouring labels share most of their future."""
-    return rows.filter(pl.col("ts").dt.epoch("ms") // TIMEFRAME.milliseconds % bars == 0)
+def known_to(entry: Entry, block: Block, recording: Recording, horizon: int) -> Known:
+    """What an entry is trained on before a block."""
+    if entry.days is None:
+        rows = thinned(block.known, recording.period)
+    else:
+        since_ms = block.begin_ms - entry.days * MILLISECONDS_PER_DAY
+        rows = block.known.filter(pl.col("known_at").dt.epoch("ms") >= since_ms)
+    return Known(recording, rows, block.begin_ms, horizon)
 
 
-def walk_forward(
-    rows: pl.DataFrame,
-    history: pl.DataFrame,
-    splitter: PurgedWalkForward,
+def scores(
+    recording: Recording,
+    blocks: list[Block],
     entry: Entry,
-    symbols: Sequence[str],
+    horizon: int,
+    seeds: int,
+    files: ForecastFiles,
     *,
-    scored_from: int,
-    every_bars: int,
-    seed: int,
-    name: str,
-) -> pl.DataFrame:
-    """Forecasts of every block from number `scored_from` on.
+    kept_only: bool = False,
+) -> list[pl.DataFrame]:
+    """Scores per seed, of all blocks, or of those that count where the entry is not calibrated.
 
     Args:
-        rows: Training rows in order of time, also those that are forecast.
-        history: Older rows to train on as well, thinned already.
-        splitter: Gives the blocks.
+        recording: Where the rows are from.
+        blocks: In order.
         entry: The forecaster.
-        symbols: Symbols a model tells apart.
-        scored_from: Earlier blocks are forecast for the calibrator alone.
-        every_bars: How the rows to train on are thinned.
-        seed: Of the training.
-        name: For the progress bar.
+        horizon: Bars ahead.
+        seeds: How many, at most.
+        files: Where scores are kept.
+        kept_only: Train nothing; seeds that were not forecast for all blocks are left out.
 
     Returns:
-        symbol, known_at, label_end, label, forward_return, expected_move (fraction) and base_rate of the rows trained
-        on, fold, score and prob_up.
+        Frames of place, fold, seed and score, NaN where there is no forecast.
     """
-    known_ms, ends_ms = (rows[column].dt.epoch("ms").to_numpy() for column in ("known_at", "label_end"))
-    blocks: list[pl.DataFrame] = []
-    folds = list(splitter.split(known_ms, ends_ms))
-    for number, (train, test) in enumerate(track(folds, description=name)):
-        if not entry.calibrated and number < scored_from:
-            continue
-        begin_ms = int(known_ms[test].min())
-        if entry.days is None:
-            known = pl.concat([history, every(rows[train], every_bars)])
-        else:
-            recent = train[known_ms[train] >= begin_ms - entry.days * MILLISECONDS_PER_DAY]
-            known = rows[recent]
-        block = rows[test].select("symbol", "known_at", "label_end", "label", "forward_return")
-        score = entry.fit(known, FEATURES, symbols, seed)(rows[test])
-        share = float(label_vector(known, "train").mean())
-        moves = known.group_by("symbol").agg(expected_move=pl.col("forward_return").abs().mean())
-        block = block.join(moves, on="symbol", how="left", maintain_order="left")
-        block = block.with_columns(pl.Series("score", score), fold=pl.lit(number), base_rate=pl.lit(share))
-        blocks.append(block.with_columns(prob_up=pl.Series(_probabilities(blocks, block, begin_ms, entry))))
-    return pl.concat(blocks).filter(pl.col("fold") >= scored_from)
+    seeds = min(seeds, entry.seeds)
+    found: list[list[pl.DataFrame]] = [[] for _ in range(seeds)]
+    for group, train in _groups(recording, blocks, entry, horizon):
+        for seed, parts in enumerate(found):
+            name = f"seed_{seed}/from_block_{group[0].number:02d}"
+            if not kept_only or files.has(name):
+                parts.append(files.kept(name, _Forecast(group, seed, train)))
+    groups = max(map(len, found))
+    whole = [pl.concat(parts) for parts in found if parts and len(parts) == groups]
+    return [frame for frame in whole if frame["fold"].max() == blocks[-1].number]
 
 
-def _probabilities(earlier: list[pl.DataFrame], block: pl.DataFrame, begin_ms: int, entry: Entry) -> np.ndarray:
-    score = block["score"].to_numpy()
-    if not entry.calibrated or not earlier:
-        return score
-    settled = pl.concat([part.drop("prob_up") for part in earlier]).filter(
-        pl.col("label_end").dt.epoch("ms") <= begin_ms
-    )
-    known_ms, ends_ms = (settled[column].dt.epoch("ms").to_numpy() for column in ("known_at", "label_end"))
-    curve = fit_cautious_platt(
-        settled["score"].to_numpy(), settled["label"].cast(pl.Float64).to_numpy(), evidence_of(known_ms, ends_ms)
-    )
-    return curve.apply(score)
+def _groups(
+    recording: Recording, blocks: list[Block], entry: Entry, horizon: int
+) -> Iterator[tuple[list[Block], "_Training"]]:
+    first = 0 if entry.calibrated else max(0, len(blocks) - BLOCKS)
+    for start in range(first, len(blocks), entry.retrained_every):
+        yield blocks[start : start + entry.retrained_every], _Training(recording, blocks[start], entry, horizon)
+
+
+class _Training:
+    """A training that is prepared when the first seed needs it."""
+
+    def __init__(self, recording: Recording, block: Block, entry: Entry, horizon: int) -> None:
+        self._arguments = entry, block, recording, horizon
+        self._prepared: Callable[[int], Score] | None = None
+
+    def with_seed(self, seed: int) -> Score:
+        if self._prepared is None:
+            self._prepared = self._arguments[0].fit(known_to(*self._arguments))
+        return self._prepared(seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Forecast:
+    """Makes the scores of a group of blocks by one seed."""
+
+    group: list[Block]
+    seed: int
+    training: _Training
+
+    def __call__(self) -> pl.DataFrame:
+        score = self.training.with_seed(self.seed)
+        return pl.concat(
+            block.ahead.select(
+                "place",
+                fold=pl.lit(block.number, pl.Int32),
+                seed=pl.lit(self.seed, pl.Int32),
+                score=pl.Series(score(block.ahead), dtype=pl.Float64),
+            )
+            for block in self.group
+        )
