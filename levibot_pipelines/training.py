@@ -76,6 +76,11 @@ def why_left_out(workspace: Workspace, family: str) -> str | None:
     """Why a family is not trained in this home, in words; None where it is."""
     if family not in workspace.settings.families:
         return f"LEVIBOT_FAMILIES names {', '.join(workspace.settings.families)} alone"
+    if family == TFT and (workspace.settings.triple_barrier or workspace.settings.sample_weights != "none"):
+        return (
+            "it learns quantiles of the return over the horizon, from rows that all count the same: neither triple "
+            "barriers nor sample weights apply to it"
+        )
     if family == TFT and (missing := missing_libraries()):
         return (
             f"{', '.join(missing)} cannot be found. `pip install 'levibot-platform[deep]'` installs what it is "

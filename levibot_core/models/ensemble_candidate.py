@@ -158,7 +158,8 @@ def _attempts(
 ) -> tuple[pl.DataFrame, list[object]]:
     """One row per recipe, as `TuningResult.trials` has them, judged on the calibration part; and their days."""
     kept, said = _said(bundles, split.calibration, split)
-    labels, acted_on = label_vector(kept, "calibration"), policy_rows(kept, split.train)
+    barriers = next(iter(bundles.values())).manifest.triple_barrier
+    labels, acted_on = label_vector(kept, "calibration"), policy_rows(kept, split.train, barriers)
     moves = kept["forward_return"].cast(pl.Float64).to_numpy()
     rows = []
     for place, recipe in enumerate(recipes):

@@ -84,7 +84,7 @@ def forecast_out_of_fold(
         dropped += int((~whole).sum())
         kept = test.filter(pl.Series(whole))
         labels.append(label_vector(kept, "out-of-fold"))
-        acted_on = policy_rows(kept, train)
+        acted_on = policy_rows(kept, train, identity.triple_barrier)
         for name, probability in said.items():
             probabilities[name].append(probability[whole])
             returns[name].append(daily_returns(probability[whole], acted_on))

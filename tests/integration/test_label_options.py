@@ -15,11 +15,11 @@ from levibot_core.stores.paths import Home
 from levibot_core.validation.comparison import compare_with_model
 from levibot_core.validation.split import chronological_split
 from levibot_pipelines.defs.backtest.assets import report
-from levibot_pipelines.defs.calibration.assets import calibrated_model
+from levibot_pipelines.defs.calibration.assets import calibrated_model, ensemble
 from levibot_pipelines.defs.feature_store.assets import training_snapshot
 from levibot_pipelines.defs.model_cards.assets import model_card, rebuild
 from levibot_pipelines.defs.promotion.assets import challenger
-from levibot_pipelines.defs.training.assets import base_rate, lightgbm, xgboost
+from levibot_pipelines.defs.training.assets import base_rate, lightgbm, tft, xgboost
 from levibot_pipelines.io_managers.references import ReferenceIOManager
 from levibot_pipelines.references import CandidateReference
 from levibot_pipelines.registration import bundle_identity
@@ -27,7 +27,8 @@ from levibot_pipelines.workspace import Workspace
 
 START_MS, DAY_MS, DAYS = 1_735_689_600_000, 86_400_000, 4
 PROFILE = TrainingProfile(name="fast", trials=2, max_rounds=10, early_stopping_rounds=5, max_bin=31, drift_rows=100)
-ASSETS = [training_snapshot, base_rate, lightgbm, xgboost, calibrated_model, report, rebuild, model_card, challenger]
+TRAINED = [training_snapshot, base_rate, lightgbm, xgboost, tft, ensemble]
+ASSETS = [*TRAINED, calibrated_model, report, rebuild, model_card, challenger]
 Open = Callable[..., Workspace]
 
 

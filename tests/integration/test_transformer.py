@@ -30,6 +30,7 @@ from levibot_core.stores.training_rows import read_inputs
 from levibot_core.validation.attack.trained import TrainedModel, attack_trained_model
 from levibot_core.validation.split import SplitResult, chronological_split
 from levibot_pipelines.cards import make_card, verify_card
+from levibot_pipelines.champions import promote
 from levibot_pipelines.rebuilding import rebuild_version
 from levibot_pipelines.references import ModelReference
 from levibot_pipelines.registration import calibrate_family, register_lowest_loss
@@ -173,7 +174,7 @@ def test_the_api_answers_from_the_online_window_what_was_forecast_offline(
     trained: Trained, serve: Callable[[ServingSettings], AbstractContextManager[httpx.Client]]
 ) -> None:
     workspace, bundle = trained.workspace, trained.bundle
-    workspace.registry.promote(trained.model.version, actor="a test", reason="it is to be served")
+    promote(workspace.registry, trained.model.version, actor="a test", reason="it is to be served")
     rows = trained.split.test.filter(pl.col("symbol") == "BTC/USDT")
     expected = predict_rows(bundle, rows, trained.snapshot.rows, rows_at_once=1)
     store = SqliteOnlineStore(workspace.home.online_store)
