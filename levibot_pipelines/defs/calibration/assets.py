@@ -26,7 +26,7 @@ def ensemble(
     tft: CandidateReference,
 ) -> dg.MaterializeResult[EnsembleReference]:
     """Every family calibrated, and one model of all of them: taken only where it beats its best member."""
-    found = make_ensemble(workspace, (lightgbm, xgboost, tft), context.run_id)
+    found = make_ensemble(workspace, (lightgbm, xgboost, tft), context.run.run_id)
     context.log.info(found.reference.reason)
     return dg.MaterializeResult(
         value=found.reference,
