@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -13,8 +14,10 @@ _NIGHT = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def instance() -> dg.DagsterInstance:
-    return dg.DagsterInstance.ephemeral()
+def instance() -> Iterator[dg.DagsterInstance]:
+    # Closed, or its temporary folder is cleaned up in the middle of another test, with a warning.
+    with dg.DagsterInstance.ephemeral() as opened:
+        yield opened
 
 
 def _report(instance: dg.DagsterInstance, level: str, version: int = 1, day: str = "2026-01-02") -> None:

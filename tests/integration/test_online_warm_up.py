@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,16 @@ def reason(result: dg.SensorResult | dg.SkipReason) -> str:
     return result.skip_message or ""
 
 
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    # Closed, or its temporary folder is cleaned up in the middle of another test, with a warning.
+    with dg.DagsterInstance.ephemeral() as opened:
+        yield opened
+
+
 def test_an_emptied_server_is_filled_and_one_that_holds_vectors_is_left_alone(
-    workspace: Workspace, redis_server: Any
+    workspace: Workspace, redis_server: Any, instance: dg.DagsterInstance
 ) -> None:
-    instance = dg.DagsterInstance.ephemeral()
     assert "never materialised" in reason(tick(instance, workspace))
     assert workspace.online_store.get_many(SYMBOLS) == {}
 
@@ -89,8 +96,9 @@ def test_an_emptied_server_is_filled_and_one_that_holds_vectors_is_left_alone(
         assert history.vectors == (put[symbol],)
 
 
-def test_a_server_that_cannot_be_reached_is_waited_for(workspace: Workspace, redis_server: Any) -> None:
-    instance = dg.DagsterInstance.ephemeral()
+def test_a_server_that_cannot_be_reached_is_waited_for(
+    workspace: Workspace, redis_server: Any, instance: dg.DagsterInstance
+) -> None:
     instance.report_runless_asset_event(dg.AssetMaterialization(ONLINE_FEATURES))
     redis_server.stop()
     try:
