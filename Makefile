@@ -32,7 +32,7 @@ up: setup ## Start the Dagster UI (:3000), the MLflow UI (:5000) and the API (:8
 test: setup ## Run all tests
 	@$(PYTEST)
 
-# Apart from `test`, and not in CI: to follow every line makes Python code take two thirds longer.
+# Apart from `test`, and not in .ci/run: to follow every line makes Python code take two thirds longer.
 coverage: setup ## Run all tests and say which lines none of them runs; at least 80 % have to be
 	@$(PYTEST) --cov --cov-report=term:skip-covered
 

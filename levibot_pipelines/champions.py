@@ -4,16 +4,33 @@ Whether a version deserves it is decided by `levibot_core.validation.gates`; ali
 log's chain in `levibot_core.stores.audit_log`.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from levibot_core.errors import RegistryError
-from levibot_core.stores.audit_log import AuditLog, AuditRecord
+from levibot_core.stores.audit_log import AuditLog
 from levibot_pipelines.registry import CHAMPION, PREVIOUS, ModelRegistry, RegisteredVersion
 
 PROMOTION: Final = "promotion"
 ROLLBACK: Final = "rollback"
 STATE_TAG: Final = "state"
+
+
+class Change(BaseModel):
+    """One recorded change of the champion. It may not have come about: it is recorded before it is made."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    event: Literal["promotion", "rollback"]
+    time: AwareDatetime = Field(description="When it was recorded, UTC")
+    actor: str
+    model: str = Field(description="Registered model")
+    from_version: int | None = Field(alias="from", description="The champion at that moment; None where there was none")
+    to_version: int = Field(alias="to")
+    reason: str
+    forced: bool = Field(False, description="Whether the version had not passed its gates")
+    gates: dict[str, str] = Field(default_factory=dict, description="Promotion gate to its verdict and what it found")
 
 
 def promote(
@@ -36,8 +53,15 @@ def promote(
         AuditLogError, HomeNotWritableError: the change cannot be recorded, and so is not made.
     """
     promoted, replaced = registry.version(version), registry.by_alias(CHAMPION)
-    change = {"from": replaced.version if replaced else None, "to": version, "reason": reason, "forced": forced}
-    _record(registry, PROMOTION, actor, {**change, "gates": _verdicts(promoted)})
+    details = {
+        "model": registry.model_name,
+        "from": replaced.version if replaced else None,
+        "to": version,
+        "reason": reason,
+        "forced": forced,
+        "gates": _verdicts(promoted),
+    }
+    _log(registry).append(PROMOTION, actor, details)
     if replaced is not None and replaced.version != version:
         registry.point(PREVIOUS, replaced.version)
     registry.annotate(version, {STATE_TAG: "promoted"})
@@ -58,14 +82,15 @@ def roll_back(registry: ModelRegistry, actor: str, reason: str) -> tuple[Registe
     leaving = registry.by_alias(CHAMPION)
     if leaving is None:
         raise RegistryError(f"Expected a champion of {registry.model_name} to roll back, was none. Promote one first.")
-    earlier = [version for version in champions(registry) if version != leaving.version]
+    earlier = champions(registry)[:-1]
     if not earlier:
         raise RegistryError(
             f"Expected a champion of {registry.model_name} before version {leaving.version}, but the audit log names "
             "none. `levibot models promote VERSION` makes another version the champion."
         )
     coming = registry.version(earlier[-1])
-    _record(registry, ROLLBACK, actor, {"from": leaving.version, "to": coming.version, "reason": reason})
+    details = {"model": registry.model_name, "from": leaving.version, "to": coming.version, "reason": reason}
+    _log(registry).append(ROLLBACK, actor, details)
     registry.annotate(leaving.version, {STATE_TAG: "rolled_back"})
     registry.point(PREVIOUS, earlier[-2] if len(earlier) > 1 else None)
     registry.point(CHAMPION, coming.version)
@@ -73,27 +98,39 @@ def roll_back(registry: ModelRegistry, actor: str, reason: str) -> tuple[Registe
 
 
 def champions(registry: ModelRegistry) -> list[int]:
-    """The versions that are or were champion and were not rolled back, each once, the present one last."""
+    """The versions that are or were champion and were not rolled back, each once, the present one last.
+
+    A change that was recorded and not made, as its process was killed in between, is left out: the next record and
+    the registry say who was champion then. So is told who became champion by an alias moved by hand.
+    """
     standing: list[int] = []
-    for record in changes(registry):
-        gone = {record.details["to"]} | ({record.details["from"]} if record.event == ROLLBACK else set())
-        standing = [version for version in standing if version not in gone]
-        standing.append(int(str(record.details["to"])))
-    return standing
+    for change in changes(registry):
+        standing = _up_to(standing, change.from_version)
+        gone = {change.to_version, change.from_version if change.event == ROLLBACK else None}
+        standing = [*(version for version in standing if version not in gone), change.to_version]
+    present = registry.by_alias(CHAMPION)
+    return _up_to(standing, present.version) if present else standing
 
 
-def changes(registry: ModelRegistry) -> list[AuditRecord]:
+def changes(registry: ModelRegistry) -> list[Change]:
     """Every promotion and rollback of the registry's model, oldest first.
 
     Raises:
         AuditLogError: the log cannot be read.
     """
-    moves = (record for record in _log(registry).read() if record.event in (PROMOTION, ROLLBACK))
-    return [record for record in moves if record.details["model"] == registry.model_name]
+    found = (
+        Change.model_validate({"event": record.event, "time": record.time, "actor": record.actor, **record.details})
+        for record in _log(registry).read()
+        if record.event in (PROMOTION, ROLLBACK)
+    )
+    return [change for change in found if change.model == registry.model_name]
 
 
-def _record(registry: ModelRegistry, event: str, actor: str, change: Mapping[str, Any]) -> None:
-    _log(registry).append(event, actor, {"model": registry.model_name, "alias": CHAMPION, **change})
+def _up_to(standing: list[int], champion: int | None) -> list[int]:
+    """The line of champions when that version was the last of it."""
+    if champion is None:
+        return standing
+    return standing[: standing.index(champion) + 1] if champion in standing else [*standing, champion]
 
 
 def _log(registry: ModelRegistry) -> AuditLog:

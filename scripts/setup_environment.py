@@ -66,7 +66,7 @@ def build(extras: str) -> int:
         say("Creating .venv")
         shutil.rmtree(ENVIRONMENT, ignore_errors=True)
         venv.create(ENVIRONMENT, with_pip=True, symlinks=True)
-    say(f"Installing the pinned packages [{extras}] (about 3 GB; half a minute with uv, minutes with pip)")
+    say(f"Installing the pinned packages [{extras}] (about 3 GB; a minute with uv, several with pip)")
     requirement = ["-c", str(CONSTRAINTS), "-e", f"{ROOT}[{extras}]"]
     if not (install_with_uv(requirement) or install_with_pip(requirement)):
         return fail(

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -64,7 +63,7 @@ class AuditVerification(BaseModel):
 
 
 class AuditLog:
-    """A log in a file of its own, `<name>.jsonl`, with `<name>.head.json` beside it. Both are of mode 600."""
+    """A log in a file of its own, `<name>.jsonl`, with `<name>.head.json` beside it. Only its owner reads the log."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,19 +80,20 @@ class AuditLog:
             details: JSON values; no secret belongs here.
 
         Raises:
+            ValueError: a detail is no JSON value, such as a NaN.
             AuditLogError: the newest record cannot be read, so that nothing can be chained to it.
             HomeNotWritableError: the operating system refused.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_suffix(".lock"), mode=_PRIVATE):
-                if removed := self._cut_off_torn_line():
-                    self._write(self._next(TORN_LINE, "levibot", {"bytes": removed}))
-                record = self._next(event, actor, dict(details))
-                self._write(record)
+                newest, torn = self._tail()
+                if torn:
+                    os.truncate(self.path, self.path.stat().st_size - torn)
+                    newest = self._write(_following(newest, TORN_LINE, "levibot", {"bytes": torn}))
+                return self._write(_following(newest, event, actor, details))
         except OSError as error:
             raise not_writable(self.path, error) from error
-        return record
 
     def read(self) -> list[AuditRecord]:
         """Every record, oldest first; an unfinished last line is left out.
@@ -148,31 +148,22 @@ class AuditLog:
         if newest not in hashes:
             yield f"the newest record ({count}, {newest[:12]}) is not in the log: it was cut off or written anew"
 
-    def _next(self, event: str, actor: str, details: dict[str, Any]) -> AuditRecord:
-        newest = self._newest()
-        content = {
-            "sequence": newest.sequence + 1 if newest else 1,
-            "time": datetime.now(UTC),
-            "event": event,
-            "actor": actor,
-            "details": details,
-            "previous": newest.hash if newest else GENESIS,
-        }
-        unsigned = AuditRecord.model_validate({**content, "hash": ""})
-        return unsigned.model_copy(update={"hash": unsigned.computed_hash()})
+    def _tail(self) -> tuple[AuditRecord | None, int]:
+        """The newest record and the bytes of an unfinished line after it.
 
-    def _newest(self) -> AuditRecord | None:
-        """The last record, read from the end: adding one takes as long after a year as on the first day."""
+        Read from the end: adding a record takes as long after a year as on the first day.
+        """
         if not self.path.exists():
-            return None
+            return None, 0
         with self.path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             length = _TAIL_BYTES
             while True:
                 log.seek(max(0, size - length))
-                lines = log.read().splitlines()
+                *lines, torn = log.read().split(b"\n")
+                # The first line is whole only where the one before it is there as well, or nothing is.
                 if len(lines) > 1 or length >= size:
-                    return _parsed_last(lines)
+                    return (_newest(lines[-1]) if lines else None), len(torn)
                 length *= 2
 
     def _lines(self) -> Iterator[bytes]:
@@ -184,45 +175,43 @@ class AuditLog:
                 if line.endswith(b"\n"):
                     yield line
 
-    def _cut_off_torn_line(self) -> int:
-        """Remove what follows the last line end; return how many bytes that was."""
-        if not self.path.exists():
-            return 0
-        with self.path.open("r+b") as log:
-            content = log.read()
-            whole = content.rfind(b"\n") + 1
-            log.truncate(whole)
-        return len(content) - whole
-
-    def _write(self, record: AuditRecord) -> None:
-        with _private_append(self.path) as descriptor:
-            os.write(descriptor, _line(record))
-            os.fsync(descriptor)
+    def _write(self, record: AuditRecord) -> AuditRecord:
+        with open(self.path, "ab", opener=_private) as log:
+            log.write(_line(record))
+            log.flush()
+            os.fsync(log.fileno())
         write_json_atomically(self._head, {"records": record.sequence, "hash": record.hash})
+        return record
 
 
-@contextmanager
-def _private_append(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _PRIVATE)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, _PRIVATE)
+
+
+def _following(newest: AuditRecord | None, event: str, actor: str, details: Mapping[str, Any]) -> AuditRecord:
+    unsigned = AuditRecord(
+        sequence=newest.sequence + 1 if newest else 1,
+        time=datetime.now(UTC),
+        event=event,
+        actor=actor,
+        details=dict(details),
+        previous=newest.hash if newest else GENESIS,
+        hash="",
+    )
+    return unsigned.model_copy(update={"hash": unsigned.computed_hash()})
 
 
 def _line(record: AuditRecord) -> bytes:
     return record.model_dump_json().encode() + b"\n"
 
 
-def _parsed_last(lines: list[bytes]) -> AuditRecord | None:
-    if not lines:
-        return None
+def _newest(line: bytes) -> AuditRecord:
     try:
-        return AuditRecord.model_validate_json(lines[-1])
+        return AuditRecord.model_validate_json(line)
     except ValidationError as error:
         raise AuditLogError(
-            f"Expected the last line of the audit log to be a record, was {lines[-1][:60]!r}. See `levibot audit "
-            "verify`, and restore the log from a copy: nothing is recorded after a record that cannot be read."
+            f"Expected the last line of the audit log to be a record, was {line[:60]!r}. See `levibot audit verify`, "
+            "and restore the log from a copy: nothing is recorded after a record that cannot be read."
         ) from error
 
 

@@ -3,9 +3,10 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from levibot_core.config import load_settings
-from levibot_core.stores.audit_log import AuditLog
+from levibot_core.stores.audit_log import AuditLog, AuditRecord
 from levibot_core.stores.paths import Home
 from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table
 
@@ -30,8 +31,8 @@ def show(
                 record.sequence,
                 f"{record.time:%Y-%m-%d %H:%M:%S}",
                 record.event,
-                record.actor,
-                ", ".join(f"{name} {value}" for name, value in record.details.items() if not isinstance(value, dict)),
+                escape(record.actor),
+                escape(_in_words(record)),
             )
             for record in records
         ],
@@ -53,12 +54,16 @@ def verify(
             [
                 ("intact", "yes" if found.intact else "no"),
                 ("records", found.records),
-                ("newest hash", found.head),
+                ("newest", found.head),
                 *(("problem", problem) for problem in found.problems),
             ],
         )
     if not found.intact:
         raise typer.Exit(1)
+
+
+def _in_words(record: AuditRecord) -> str:
+    return ", ".join(f"{name} {value}" for name, value in record.details.items() if not isinstance(value, dict))
 
 
 def _log() -> AuditLog:

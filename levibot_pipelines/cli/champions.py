@@ -4,10 +4,10 @@ import getpass
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from levibot_core.config import load_settings
 from levibot_core.errors import RegistryError
-from levibot_core.stores.audit_log import AuditRecord
 from levibot_pipelines import champions
 from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table, working
 from levibot_pipelines.registry import RegisteredVersion
@@ -49,14 +49,25 @@ def rollback(
 def history(as_json: JsonOption = False) -> None:
     """Show every promotion and rollback, newest first."""
     registry = Workspace.open(load_settings()).registry
-    records = champions.changes(registry)[::-1]
+    changes = champions.changes(registry)[::-1]
     if as_json:
-        print_json([record.model_dump(mode="json") for record in records])
+        print_json([change.model_dump(mode="json", by_alias=True) for change in changes])
         return
     print_table(
         f"{registry.model_name}: who was champion",
         ("time, UTC", "what", "from", "to", "actor", "reason"),
-        [_row(record) for record in records],
+        [
+            (
+                f"{change.time:%Y-%m-%d %H:%M:%S}",
+                f"{change.event}, forced" if change.forced else change.event,
+                change.from_version,
+                change.to_version,
+                # What people wrote is shown as it is, not taken for instructions on how to show it.
+                escape(change.actor),
+                escape(change.reason),
+            )
+            for change in changes
+        ],
     )
 
 
@@ -79,9 +90,3 @@ def _show(result: dict[str, int | bool | None], as_json: bool) -> None:
         print_json(result)
     else:
         print_facts("Champion", [(name, "none" if value is None else value) for name, value in result.items()])
-
-
-def _row(record: AuditRecord) -> tuple[object, ...]:
-    details = record.details
-    what = f"{record.event}, forced" if details.get("forced") else record.event
-    return (f"{record.time:%Y-%m-%d %H:%M:%S}", what, details["from"], details["to"], record.actor, details["reason"])

@@ -32,6 +32,24 @@ def replay() -> ModuleType:
     return module
 
 
+@pytest.fixture
+def run_levibot(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command in this process: exit code, what it printed as its result, and its messages on one line."""
+    from levibot_pipelines.cli.main import main
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["levibot", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        shown = capsys.readouterr()
+        return int(caught.value.code or 0), shown.out, " ".join(shown.err.split())
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def exchange_fixtures(market_data: Path) -> Path:
     """The folder of recorded REST bodies beside the market data, or a skip that says why."""

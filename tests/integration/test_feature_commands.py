@@ -1,7 +1,6 @@
 """`levibot features list|show|explain|document`, with and without a lake."""
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,6 @@ from levibot_core.config import load_settings
 from levibot_core.features.compute import compute_features
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
 from levibot_core.stores.paths import Home
-from levibot_pipelines.cli.main import main
 from levibot_pipelines.workspace import Workspace
 
 Levibot = Callable[..., tuple[int, str, str]]
@@ -55,18 +53,9 @@ def computed(folder: Path) -> pl.DataFrame:
 
 
 @pytest.fixture
-def levibot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Levibot:
+def levibot(run_levibot: Levibot) -> Levibot:
     """Run the command; exit code, result and messages."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["levibot", "features", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out, " ".join(shown.err.split())
-
-    return run
+    return lambda *arguments: run_levibot("features", *arguments)
 
 
 def as_json(answer: tuple[int, str, str]) -> Any:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from levibot_core.stores.training_rows import read_inputs
 from levibot_core.validation.gates import TRADING_GATE_NAMES
 from levibot_core.validation.split import chronological_split
 from levibot_pipelines.cards import judge_card, make_card
-from levibot_pipelines.cli.main import main
 from levibot_pipelines.rebuilding import rebuild_version
 from levibot_pipelines.registration import calibrate_family, ensure_base_rate, register_lowest_loss
 from levibot_pipelines.training import train_family
@@ -95,18 +93,16 @@ def _train(workspace: Workspace, snapshot: SnapshotManifest) -> None:
 
 
 @pytest.fixture
-def levibot(made: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Levibot:
-    """Run the command; exit code, and what it printed as its result."""
+def levibot(
+    made: Workspace, monkeypatch: pytest.MonkeyPatch, run_levibot: Callable[..., tuple[int, str, str]]
+) -> Levibot:
+    """Run the command; exit code, and what it printed as its result, or else its messages."""
     for name, value in _environment(made.home).items():
         monkeypatch.setenv(name, value)
 
     def run(*arguments: str) -> tuple[int, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["levibot", "models", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out or shown.err
+        code, result, messages = run_levibot("models", *arguments)
+        return code, result or messages
 
     return run
 

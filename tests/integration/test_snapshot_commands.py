@@ -1,7 +1,6 @@
 """`levibot features snapshots` and `levibot features audit`, in a home with a lake, snapshots and a registry."""
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -15,7 +14,6 @@ from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
 from levibot_core.stores.paths import Home
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.training_rows import read_inputs
-from levibot_pipelines.cli.main import main
 from levibot_pipelines.workspace import Workspace
 
 Levibot = Callable[..., tuple[int, str]]
@@ -60,16 +58,12 @@ def build(workspace: Workspace, horizon_bars: int) -> SnapshotManifest:
 
 
 @pytest.fixture
-def levibot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Levibot:
-    """Run the command; exit code, and what it printed as its result."""
+def levibot(run_levibot: Callable[..., tuple[int, str, str]]) -> Levibot:
+    """Run the command; exit code, and what it printed as its result, or else its messages."""
 
     def run(*arguments: str) -> tuple[int, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["levibot", "features", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out or shown.err
+        code, result, messages = run_levibot("features", *arguments)
+        return code, result or messages
 
     return run
 

@@ -108,6 +108,8 @@ def test_the_last_good_model_is_served_while_the_registry_is_gone_and_after_a_re
 
     with serve(settings) as client:
         eventually(lambda: version_served(client) == 1)
+        # A model is served a moment before the state of the registry is told.
+        eventually(lambda: reachable(client))
         registry.database.rename(away)
         eventually(lambda: not reachable(client))
         prediction = client.get("/ai/predict", params={"symbol": "BTCUSDT"}).json()

@@ -2,6 +2,7 @@ import json
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,9 @@ def test_no_byte_can_be_changed_without_notice(data: st.DataObject, tmp_path_fac
     ],
     ids=["first removed", "last removed", "inner removed", "exchanged", "last twice", "inner twice", "emptied"],
 )
-def test_lines_cannot_be_removed_moved_or_repeated_without_notice(change, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_lines_cannot_be_removed_moved_or_repeated_without_notice(
+    change: Callable[[list[bytes]], list[bytes]], tmp_path: Path
+) -> None:
     log = _log(tmp_path)
     lines = log.path.read_bytes().splitlines(keepends=True)
     log.path.write_bytes(b"".join(change(lines)))
