@@ -19,6 +19,7 @@ from numba import njit
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
+from benchmarks.harness import Outcome
 from benchmarks.report import Claim, Figure, Report, parse_options, publish, run
 from levibot_core.models.metrics import CRITICAL_975, CRITICAL_999
 
@@ -38,7 +39,7 @@ def main() -> None:
     replications = QUICK_REPLICATIONS if options.quick else options.runs
     started = time.perf_counter()
     roots = np.sqrt(long_run_variances(replications))
-    ours = {}
+    ours: dict[str, Outcome] = {}
     for level, used in USED.items():
         quantiles = np.array([quantile(level, roots[:, place]) for place in range(SHARES.size)])
         fitted = fit_cubic(level, quantiles)
