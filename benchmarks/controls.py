@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from multiprocessing import get_context
 
 from benchmarks.control_records import ControlRecord, code_digest, control_records
 from benchmarks.harness import Outcome
@@ -19,6 +18,7 @@ from levibot_core.config import Settings
 from levibot_core.stores.files import write_bytes_atomically
 from levibot_core.stores.kept_results import KeptResults
 from levibot_core.validation.controls import Control, ControlSummary, run_control, summarise
+from levibot_pipelines.workers import in_processes
 
 SEEDS, QUICK_SEEDS = 20, 3
 FIRST_SEED = 301
@@ -78,11 +78,10 @@ def main() -> None:
 def finished(controls: Sequence[Control], kept: KeptResults[Control, ControlRecord]) -> list[ControlRecord]:
     """The record of every control, in order: what is kept, and the others run one after the other and kept."""
     missing = [control for control in controls if control not in kept]
-    # Not an executor: in this version of Python it waits for ever when a process has done its share (gh-115634).
-    with get_context("spawn").Pool(1, maxtasksperchild=MARKETS_PER_PROCESS) as pool:
-        for done, record in enumerate(pool.imap(_timed, missing), start=1):
-            kept.add(record)
-            sys.stderr.write(f"{done}/{len(missing)} {record.outcome.control.name} {record.seconds:.0f} s\n")
+    found = in_processes(_timed, missing, processes=1, calls_each=MARKETS_PER_PROCESS)
+    for done, record in enumerate(found, start=1):
+        kept.add(record)
+        sys.stderr.write(f"{done}/{len(missing)} {record.outcome.control.name} {record.seconds:.0f} s\n")
     return [kept[control] for control in controls]
 
 

@@ -8,7 +8,6 @@ leak attack, which examines features and not forecasts; it counts as passed, so 
 Which markets, and what the outcomes prove, is `levibot_core.validation.certificate`'s work.
 """
 
-import multiprocessing
 import os
 import shutil
 import time
@@ -42,6 +41,7 @@ from levibot_core.validation.certificate_page import certificate_html
 from levibot_core.validation.destroyed_market import destroyed, read_recordings
 from levibot_pipelines.provenance import code_version
 from levibot_pipelines.runs import ensure_database
+from levibot_pipelines.workers import available_cores, in_processes
 
 DAYS, SYMBOLS = 80, 2
 """Size of a market: small enough for twenty in a quarter of an hour on two cores."""
@@ -103,7 +103,7 @@ def certify(
         folder: Where everything goes.
         on_outcome: Told of the progress, in this process.
         plan: The markets, where they are not to be those of `plan_markets`.
-        run: Runs jobs and gives their outcomes as they finish; `in_processes` if None.
+        run: Runs jobs and gives their outcomes as they finish; `run_jobs` if None.
 
     Raises:
         HomeBusyError: another process certifies in this folder.
@@ -121,7 +121,7 @@ def certify(
         on_outcome(len(chosen) - len(missing), len(chosen), None)
         ensure_database(folder / DATABASE)
         jobs = [Job(market, tried, folder) for market in missing]
-        for outcome in (run or in_processes)(jobs) if jobs else ():
+        for outcome in (run or run_jobs)(jobs) if jobs else ():
             kept.add(outcome)
             on_outcome(sum(market in kept for market in chosen), len(chosen), outcome)
         certificate = certify_outcomes(
@@ -133,15 +133,13 @@ def certify(
     return files
 
 
-def in_processes(jobs: Sequence[Job]) -> Iterator[MarketOutcome]:
+def run_jobs(jobs: Sequence[Job]) -> Iterator[MarketOutcome]:
     """Run jobs in a process per core, each of one thread; outcomes come as they finish."""
     # Read when the libraries are loaded, which the processes do anew.
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     try:
-        # Not an executor: in this version of Python it waits for ever when a process has done its share (gh-115634).
-        with multiprocessing.get_context("spawn").Pool(_cores(), maxtasksperchild=_MARKETS_PER_PROCESS) as pool:
-            yield from pool.imap_unordered(run_job, jobs)
+        yield from in_processes(run_job, jobs, processes=available_cores(), calls_each=_MARKETS_PER_PROCESS)
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -230,10 +228,6 @@ def _shape(settings: Settings) -> str:
 def _sources_digest() -> str:
     """The part of the code version that says what ran, whatever commit it is in."""
     return code_version().rpartition("+")[2]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -24,8 +24,8 @@ _PLANTED_SEEDS_FROM: Final = 1_000_000
 
 MarketKind = Literal["simulated", "sign", "order"]
 KIND_IN_WORDS: Final[dict[str, str]] = {
-    "simulated": "simulated, stochastic volatility, no drift",
-    "sign": "recorded days in random order, every bar mirrored by a coin",
+    "simulated": "simulated, stochastic volatility",
+    "sign": "recorded days, each bar mirrored by a coin",
     "order": "recorded bars in random order",
 }
 

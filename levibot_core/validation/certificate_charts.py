@@ -9,7 +9,7 @@ from html import escape
 from levibot_core.models.svg import Scale, drawing, grid_line, label, number, ticks
 from levibot_core.validation.certificate import Certificate, MarketOutcome, Share
 
-_WIDTH = 640.0
+_WIDTH = 460.0
 
 
 def power_svg(certificate: Certificate) -> str:
