@@ -12,6 +12,7 @@ from levibot_core.errors import LevibotError
 from levibot_pipelines.cli import (
     audit,
     backtest,
+    certify,
     drift,
     features,
     lifecycle,
@@ -37,6 +38,7 @@ app.command("status")(status.status)
 app.command("predict")(predict.predict)
 app.command("quality")(quality.quality)
 app.command("drift")(drift.drift)
+app.command("certify")(certify.certify)
 app.add_typer(models.app, name="models")
 app.add_typer(features.app, name="features")
 app.add_typer(online.app, name="online")

@@ -32,7 +32,7 @@ def _environment(home: Path) -> dict[str, str]:
         "LEVIBOT_SOURCE": "simulated",
         "LEVIBOT_DAYS": "20",
         # A strong edge, so that twenty days are enough to see it beyond chance.
-        "LEVIBOT_SIMULATED_EDGE": "0.3",
+        "LEVIBOT_SIMULATED_EDGE": "0.5",
         "LEVIBOT_THREADS": "1",
         # A sixth of the features: what is tested is how the stages go together, twice, not what they compute.
         "LEVIBOT_FEATURE_SET": "v1",
