@@ -6,7 +6,7 @@ robust tests", Econometric Theory 21, 2005), where `W` is a Brownian motion, `V`
 
     Q(b) = (2 / b) * (integral of V(r)^2 over [0, 1] - integral of V(r) V(r + b) over [0, 1 - b])
 
-Their table 1 gives critical values up to 99 % as a cubic in `b`. The gates need 99.9 %, which nobody published. `W(1)`
+Their table 1 gives critical values up to 99 % as a cubic in `b`. The gates need 99.9 %, which is not in it. `W(1)`
 and the bridge are independent, so the quantile is solved for in `E[Phi(c * sqrt(Q(b)))]`: no draw of `W(1)` adds noise
 to the tail. Nothing is measured against a peer; that the published cubics come out again is what is claimed.
 """

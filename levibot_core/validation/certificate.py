@@ -18,6 +18,8 @@ from levibot_core.validation.gates import LossComparison
 CERTIFICATE_FORMAT: Final = "levibot-certificate/1"
 EDGES: Final = (0.10, 0.15, 0.20, 0.30)
 """Planted edges: the correlation of a bar's scaled return with the drift behind it. 0.15 is the simulator's own."""
+FIRST_SEED: Final = 1001
+"""The gates were settled on simulated markets of smaller seeds; nobody had looked at these."""
 MARKETS_PER_PLANTED: Final = 10
 """Markets without an edge to one with each planted edge."""
 _PLANTED_SEEDS_FROM: Final = 1_000_000

@@ -8,14 +8,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from levibot_core.config import load_settings
 from levibot_core.stores.paths import Home
-from levibot_core.validation.certificate import Certificate, MarketOutcome
+from levibot_core.validation.certificate import FIRST_SEED, Certificate, MarketOutcome
 from levibot_core.validation.certificate_page import percent, verdict
 from levibot_pipelines.cli.output import JsonOption, messages, print_facts, print_json, print_notes, print_table
 
 
 def certify(
     markets: Annotated[int, typer.Option(min=1, help="Markets without an edge; planted ones come on top.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first market.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first market; the next ones follow.")] = FIRST_SEED,
     out: Annotated[Path | None, typer.Option(help="Folder to keep it in; among the home's reports if unset.")] = None,
     as_json: JsonOption = False,
 ) -> None:

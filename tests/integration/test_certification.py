@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from levibot_core.config import Settings, TrainingProfile, load_settings
 from levibot_core.errors import ConfigurationError, HomeBusyError
 from levibot_core.validation.certificate import Market, MarketOutcome
 from levibot_core.validation.gates import LossComparison
 from levibot_pipelines.certification import DATABASE, OUTCOMES, CertificateFiles, Job, certify, market_settings, run_job
+from levibot_pipelines.cli.main import app
 
 _PROFILE = TrainingProfile(
     name="tiny",
@@ -40,7 +42,8 @@ def folder(tmp_path: Path, migrated_registry: Path) -> Path:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Nothing of the person who runs the tests."""
-    return load_settings(home=tmp_path / "home", feature_set="v1", horizon_bars=3, threads=1)
+    read = load_settings(home=tmp_path / "home", feature_set="v1", horizon_bars=3, threads=1)
+    return read.model_copy(update={"market_data": None})
 
 
 class _Told:
@@ -118,6 +121,25 @@ def test_outcomes_of_other_settings_do_not_count(settings: Settings, folder: Pat
     files, _ = _certify(settings.model_copy(update={"feature_set": "v2"}), folder, other)
     assert other.asked == list(_PLAN)
     assert files.certificate.platform.families == ("lightgbm", "xgboost")
+
+
+def test_the_command_prints_what_a_finished_certificate_says(settings: Settings, folder: Path) -> None:
+    environment = {
+        "LEVIBOT_HOME": str(settings.home),
+        "LEVIBOT_MARKET_DATA": None,
+        "LEVIBOT_FEATURE_SET": "v1",
+        "LEVIBOT_HORIZON_BARS": "3",
+    }
+    certify(settings, 20, 1001, folder, lambda *_: None, run=_Told())
+    printed = CliRunner().invoke(app, ["certify", "--json", "--out", str(folder)], env=environment)
+    assert printed.exit_code == 0, printed.output
+    answer = json.loads(printed.stdout)
+    assert (answer["markets"], answer["false_promotions"], answer["seed"]) == (20, 0, 1001)
+    assert answer["upper_bound_95"] == pytest.approx(0.1391, abs=5e-5)
+    assert answer["power"] == {"0.1": 0.0, "0.15": 0.0, "0.2": 0.0, "0.3": 0.0}
+    assert Path(answer["html"]) == folder / "certificate.html"
+    table = CliRunner().invoke(app, ["certify", "--out", str(folder)], env=environment)
+    assert "at most 14 % of such markets" in " ".join(table.output.split())
 
 
 def test_two_runs_in_one_folder_are_refused(settings: Settings, folder: Path) -> None:
