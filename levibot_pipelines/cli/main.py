@@ -11,6 +11,7 @@ from levibot_pipelines.cli import (
     audit,
     backtest,
     drift,
+    drill,
     features,
     lifecycle,
     models,
@@ -40,6 +41,7 @@ app.add_typer(features.app, name="features")
 app.add_typer(online.app, name="online")
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(audit.app, name="audit")
+app.add_typer(drill.app, name="drill")
 
 
 def main() -> None:

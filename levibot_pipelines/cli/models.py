@@ -23,6 +23,7 @@ app.add_typer(cards.app, name="card")
 app.command("promote")(champions.promote)
 app.command("rollback")(champions.rollback)
 app.command("history")(champions.history)
+app.command("compare")(champions.compare)
 
 
 @app.command("list")
