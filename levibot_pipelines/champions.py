@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from levibot_core.errors import RegistryError
 from levibot_core.stores.audit_log import AuditLog
-from levibot_pipelines.registry import CHAMPION, PREVIOUS, ModelRegistry, RegisteredVersion
+from levibot_pipelines.registered import CHAMPION, PREVIOUS, RegisteredVersion, RegisteredVersions
 
 PROMOTION: Final = "promotion"
 ROLLBACK: Final = "rollback"
@@ -44,7 +44,7 @@ class Change(BaseModel):
 
 
 def promote(
-    registry: ModelRegistry,
+    registry: RegisteredVersions,
     version: int,
     actor: str,
     reason: str,
@@ -88,7 +88,7 @@ def promote(
 
 
 def roll_back(
-    registry: ModelRegistry, actor: str, reason: str, *, evidence: Figures | None = None
+    registry: RegisteredVersions, actor: str, reason: str, *, evidence: Figures | None = None
 ) -> tuple[RegisteredVersion, RegisteredVersion]:
     """Make the champion before the present one champion again; return the one that goes and the one that comes.
 
@@ -123,7 +123,7 @@ def roll_back(
     return leaving, coming
 
 
-def champions(registry: ModelRegistry) -> list[int]:
+def champions(registry: RegisteredVersions) -> list[int]:
     """The versions that are or were champion and were not rolled back, each once, the present one last.
 
     A change that was recorded and not made, as its process was killed in between, is left out: the next record and
@@ -138,7 +138,7 @@ def champions(registry: ModelRegistry) -> list[int]:
     return _up_to(standing, present.version) if present else standing
 
 
-def changes(registry: ModelRegistry) -> list[Change]:
+def changes(registry: RegisteredVersions) -> list[Change]:
     """Every promotion and rollback of the registry's model, oldest first.
 
     Raises:
@@ -159,7 +159,7 @@ def _up_to(standing: list[int], champion: int | None) -> list[int]:
     return standing[: standing.index(champion) + 1] if champion in standing else [*standing, champion]
 
 
-def _log(registry: ModelRegistry) -> AuditLog:
+def _log(registry: RegisteredVersions) -> AuditLog:
     return AuditLog(registry.home.audit_log)
 
 

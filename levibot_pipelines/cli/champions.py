@@ -8,10 +8,11 @@ from rich.markup import escape
 
 from levibot_core.config import load_settings
 from levibot_core.errors import RegistryError
+from levibot_core.stores.paths import Home
 from levibot_pipelines import champions
+from levibot_pipelines.alias_database import open_versions
 from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_notes, print_table, working
-from levibot_pipelines.registry import RegisteredVersion
-from levibot_pipelines.workspace import Workspace
+from levibot_pipelines.registered import RegisteredVersion, RegisteredVersions
 
 ActorOption = Annotated[str | None, typer.Option(help="Who does it, for the audit log; the user when left out.")]
 
@@ -24,7 +25,7 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make a version the champion that the API serves. One that did not pass every gate needs --force."""
-    registry = Workspace.open(load_settings()).registry
+    registry = _registry()
     with working("Moving the champion"):
         wanted = registry.version(version)
         objection = _objection(wanted)
@@ -40,7 +41,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Make the champion before the present one champion again."""
-    registry = Workspace.open(load_settings()).registry
+    registry = _registry()
     with working("Moving the champion"):
         leaving, coming = champions.roll_back(registry, _named(actor), reason)
     _show({"champion": coming.version, "replaced": leaving.version}, as_json)
@@ -48,7 +49,7 @@ def rollback(
 
 def history(as_json: JsonOption = False) -> None:
     """Show every promotion and rollback, newest first."""
-    registry = Workspace.open(load_settings()).registry
+    registry = _registry()
     changes = champions.changes(registry)[::-1]
     if as_json:
         print_json([change.model_dump(mode="json", by_alias=True) for change in changes])
@@ -76,6 +77,7 @@ def compare(as_json: JsonOption = False) -> None:
     # Seconds of libraries that other commands do not need.
     from levibot_pipelines.comparison_reports import comparison_report
     from levibot_pipelines.shadow import champion_comparison, look, shadow_comparison
+    from levibot_pipelines.workspace import Workspace
 
     workspace = Workspace.open(load_settings())
     with working("Weighing the evidence"):
@@ -120,6 +122,11 @@ def _show_comparison(report: dict[str, Any]) -> None:
 def _gain(part: dict[str, Any]) -> tuple[str, str]:
     mean = "-" if part["mean"] is None else f"{part['mean']:+.5f}"
     return mean, f"{part['lower_95']:+.5f} to {part['upper_95']:+.5f}"
+
+
+def _registry() -> RegisteredVersions:
+    settings = load_settings()
+    return open_versions(Home.at(settings.home).create(), settings.model_name)
 
 
 def _named(actor: str | None) -> str:
