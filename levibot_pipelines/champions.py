@@ -4,17 +4,23 @@ Whether a version deserves it is decided by `levibot_core.validation.gates`; ali
 log's chain in `levibot_core.stores.audit_log`.
 """
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from levibot_core.errors import RegistryError
 from levibot_core.stores.audit_log import AuditLog
-from levibot_pipelines.registry import CHAMPION, PREVIOUS, ModelRegistry, RegisteredVersion
+from levibot_pipelines.registered import CHAMPION, PREVIOUS, RegisteredVersion, RegisteredVersions
 
 PROMOTION: Final = "promotion"
 ROLLBACK: Final = "rollback"
 STATE_TAG: Final = "state"
+ROLLED_BACK: Final = "rolled_back"
+
+_OF_RECORD: Final = {"sequence", "event", "time", "actor"}
+
+Figures = Mapping[str, float | int | None]
 
 
 class Change(BaseModel):
@@ -22,6 +28,7 @@ class Change(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
+    sequence: int = Field(description="Number of its record in the audit log")
     event: Literal["promotion", "rollback"]
     time: AwareDatetime = Field(description="When it was recorded, UTC")
     actor: str
@@ -31,10 +38,19 @@ class Change(BaseModel):
     reason: str
     forced: bool = Field(False, description="Whether the version had not passed its gates")
     gates: dict[str, str] = Field(default_factory=dict, description="Promotion gate to its verdict and what it found")
+    evidence: dict[str, float | int | None] = Field(
+        default_factory=dict, description="Figures of the comparison that decided it; none where a person did"
+    )
 
 
 def promote(
-    registry: ModelRegistry, version: int, actor: str, reason: str, *, forced: bool = False
+    registry: RegisteredVersions,
+    version: int,
+    actor: str,
+    reason: str,
+    *,
+    forced: bool = False,
+    evidence: Figures | None = None,
 ) -> RegisteredVersion | None:
     """Make a version the champion; return the one it replaces, or None.
 
@@ -47,6 +63,7 @@ def promote(
         actor: Who does it.
         reason: Why, for the audit log.
         forced: Whether it is done although it did not pass its gates.
+        evidence: Figures of the comparison that decided it, for the audit log.
 
     Raises:
         RegistryError: there is no such version.
@@ -60,6 +77,7 @@ def promote(
         "reason": reason,
         "forced": forced,
         "gates": _verdicts(promoted),
+        "evidence": dict(evidence or {}),
     }
     _log(registry).append(PROMOTION, actor, details)
     if replaced is not None and replaced.version != version:
@@ -69,7 +87,9 @@ def promote(
     return replaced
 
 
-def roll_back(registry: ModelRegistry, actor: str, reason: str) -> tuple[RegisteredVersion, RegisteredVersion]:
+def roll_back(
+    registry: RegisteredVersions, actor: str, reason: str, *, evidence: Figures | None = None
+) -> tuple[RegisteredVersion, RegisteredVersion]:
     """Make the champion before the present one champion again; return the one that goes and the one that comes.
 
     Rolling back twice goes two champions back: what was rolled back is not returned to. Recorded first, `champion`
@@ -89,15 +109,21 @@ def roll_back(registry: ModelRegistry, actor: str, reason: str) -> tuple[Registe
             "none. `levibot models promote VERSION` makes another version the champion."
         )
     coming = registry.version(earlier[-1])
-    details = {"model": registry.model_name, "from": leaving.version, "to": coming.version, "reason": reason}
+    details = {
+        "model": registry.model_name,
+        "from": leaving.version,
+        "to": coming.version,
+        "reason": reason,
+        "evidence": dict(evidence or {}),
+    }
     _log(registry).append(ROLLBACK, actor, details)
-    registry.annotate(leaving.version, {STATE_TAG: "rolled_back"})
+    registry.annotate(leaving.version, {STATE_TAG: ROLLED_BACK})
     registry.point(PREVIOUS, earlier[-2] if len(earlier) > 1 else None)
     registry.point(CHAMPION, coming.version)
     return leaving, coming
 
 
-def champions(registry: ModelRegistry) -> list[int]:
+def champions(registry: RegisteredVersions) -> list[int]:
     """The versions that are or were champion and were not rolled back, each once, the present one last.
 
     A change that was recorded and not made, as its process was killed in between, is left out: the next record and
@@ -112,14 +138,14 @@ def champions(registry: ModelRegistry) -> list[int]:
     return _up_to(standing, present.version) if present else standing
 
 
-def changes(registry: ModelRegistry) -> list[Change]:
+def changes(registry: RegisteredVersions) -> list[Change]:
     """Every promotion and rollback of the registry's model, oldest first.
 
     Raises:
         AuditLogError: the log cannot be read.
     """
     found = (
-        Change.model_validate({"event": record.event, "time": record.time, "actor": record.actor, **record.details})
+        Change.model_validate({**record.model_dump(include=_OF_RECORD), **record.details})
         for record in _log(registry).read()
         if record.event in (PROMOTION, ROLLBACK)
     )
@@ -133,7 +159,7 @@ def _up_to(standing: list[int], champion: int | None) -> list[int]:
     return standing[: standing.index(champion) + 1] if champion in standing else [*standing, champion]
 
 
-def _log(registry: ModelRegistry) -> AuditLog:
+def _log(registry: RegisteredVersions) -> AuditLog:
     return AuditLog(registry.home.audit_log)
 
 

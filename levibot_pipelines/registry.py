@@ -1,19 +1,17 @@
 """The model registry of a home: registered bundles and their aliases. Who may become champion: `.champions`.
 
-Plain Python over MLflow, used by Dagster assets and the command line alike. Runs are in `.runs`, what MLflow stores of
-a model in `.packaging`. What a model is lives in `levibot_core.models.bundle`; whether one may be promoted is decided
-by `levibot_core.validation.gates`.
+Plain Python over MLflow, used by Dagster assets and the command line alike. Versions as such are in `.registered`,
+runs in `.runs`, what MLflow stores of a model in `.packaging`. What a model is lives in `levibot_core.models.bundle`;
+whether one may be promoted is decided by `levibot_core.validation.gates`.
 """
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -21,6 +19,7 @@ from levibot_core.errors import RegistryError
 from levibot_core.labels.definition import event_in_words
 from levibot_core.models.bundle import BundleManifest, ModelBundle
 from levibot_pipelines.packaging import copy_model_code, example_frame, model_requirements, model_signature
+from levibot_pipelines.registered import CHALLENGER, CHAMPION, PREVIOUS, RegisteredVersion, RegisteredVersions
 from levibot_pipelines.runs import Runs
 
 if TYPE_CHECKING:
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "ModelRegistry", "RegisteredVersion"]
+
 _MODEL_SCRIPT = Path(__file__).resolve().parents[1] / "mlflow" / "models" / "levibot_bundle.py"
 _TASKS = {
     "direction": "probability that the price is higher after the horizon",
@@ -37,53 +37,7 @@ _TASKS = {
 _ADDRESS_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredVersion:
-    """One version of the registered model, with the tags the platform gave it."""
-
-    version: int
-    run_id: str
-    aliases: tuple[str, ...]
-    tags: Mapping[str, str]
-    created_at: datetime
-
-    @property
-    def tradable(self) -> bool:
-        """Whether engines may act on it."""
-        return self.tags.get("tradable") == "true"
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """Why it is not tradable."""
-        return tuple(json.loads(self.tags.get("reasons", "[]")))
-
-    @property
-    def family(self) -> str:
-        """Kind of model, such as `lightgbm`."""
-        return self.tags.get("family", "unknown")
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """Figures on the untouched test rows."""
-        return dict(json.loads(self.tags.get("metrics", "{}")))
-
-    @property
-    def gates(self) -> Sequence[Mapping[str, Any]]:
-        """Verdicts of the promotion gates; empty when it was never judged."""
-        return list(json.loads(self.tags.get("gates", "[]")))
-
-    @property
-    def ensemble(self) -> str | None:
-        """Why its training ended with an ensemble or without; None where none was tried."""
-        return self.tags.get("ensemble")
-
-    @property
-    def trading_gates(self) -> Sequence[Mapping[str, Any]]:
-        """Verdicts of the trading gates; empty when it was never judged."""
-        return list(json.loads(self.tags.get("trading_gates", "[]")))
-
-
-class ModelRegistry(Runs):
+class ModelRegistry(Runs, RegisteredVersions):
     """Runs, versions and aliases of one registered model."""
 
     def register(
@@ -171,22 +125,6 @@ class ModelRegistry(Runs):
         found = self.client.search_model_versions(f"name = '{self.model_name}'")
         aliases = self._aliases()
         return sorted((_registered(item, aliases) for item in found), key=lambda item: -item.version)
-
-    def version(self, version: int) -> RegisteredVersion:
-        """One version.
-
-        Raises:
-            RegistryError: there is no such version.
-        """
-        for found in self.versions():
-            if found.version == version:
-                return found
-        known = ", ".join(str(found.version) for found in self.versions()) or "none"
-        raise RegistryError(f"Expected a version of {self.model_name} ({known}), was {version}.")
-
-    def by_alias(self, alias: str) -> RegisteredVersion | None:
-        """The version an alias points to, or None."""
-        return next((found for found in self.versions() if alias in found.aliases), None)
 
     def snapshots_in_use(self) -> dict[str, tuple[str, ...]]:
         """Every snapshot that a model of this home names, whatever the model: id to `name version`, oldest first."""

@@ -26,7 +26,7 @@ from levibot_pipelines.workspace import Workspace
 if TYPE_CHECKING:
     from dagster import DagsterEvent, DagsterInstance, ExecuteInProcessResult
 
-LIFECYCLE, INGEST, RETRAIN = "lifecycle", "ingest", "retrain"
+LIFECYCLE, INGEST, RETRAIN, SHADOW = "lifecycle", "ingest", "retrain", "shadow"
 """Names of the jobs; kept here so that naming one does not load Dagster."""
 GATES_STEP = "promotion_gates"
 """Name of the check that refuses a candidate."""

@@ -110,6 +110,11 @@ class Home:
         return self.logs / "served"
 
     @property
+    def comparisons(self) -> Path:
+        """What pairs of models were worth on the same bars, block by block, in files that are only ever added to."""
+        return self.logs / "comparisons"
+
+    @property
     def parity_report(self) -> Path:
         """What replaying the served vectors found; read by Prometheus through the inference API."""
         return self.reports / "monitoring" / "parity.json"

@@ -1,17 +1,18 @@
-"""`levibot models promote`, `rollback` and `history`: who is champion, and changing it by hand."""
+"""`levibot models promote`, `rollback`, `history` and `compare`: who is champion, for how long, and changing it."""
 
 import getpass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from levibot_core.config import load_settings
 from levibot_core.errors import RegistryError
+from levibot_core.stores.paths import Home
 from levibot_pipelines import champions
-from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table, working
-from levibot_pipelines.registry import RegisteredVersion
-from levibot_pipelines.workspace import Workspace
+from levibot_pipelines.alias_database import open_versions
+from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_notes, print_table, working
+from levibot_pipelines.registered import RegisteredVersion, RegisteredVersions
 
 ActorOption = Annotated[str | None, typer.Option(help="Who does it, for the audit log; the user when left out.")]
 
@@ -24,7 +25,7 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make a version the champion that the API serves. One that did not pass every gate needs --force."""
-    registry = Workspace.open(load_settings()).registry
+    registry = _registry()
     with working("Moving the champion"):
         wanted = registry.version(version)
         objection = _objection(wanted)
@@ -40,7 +41,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Make the champion before the present one champion again."""
-    registry = Workspace.open(load_settings()).registry
+    registry = _registry()
     with working("Moving the champion"):
         leaving, coming = champions.roll_back(registry, _named(actor), reason)
     _show({"champion": coming.version, "replaced": leaving.version}, as_json)
@@ -48,7 +49,7 @@ def rollback(
 
 def history(as_json: JsonOption = False) -> None:
     """Show every promotion and rollback, newest first."""
-    registry = Workspace.open(load_settings()).registry
+    registry = _registry()
     changes = champions.changes(registry)[::-1]
     if as_json:
         print_json([change.model_dump(mode="json", by_alias=True) for change in changes])
@@ -69,6 +70,63 @@ def history(as_json: JsonOption = False) -> None:
             for change in changes
         ],
     )
+
+
+def compare(as_json: JsonOption = False) -> None:
+    """Show what is known of challenger against champion, and of the champion against the one before it."""
+    # Seconds of libraries that other commands do not need.
+    from levibot_pipelines.comparison_reports import comparison_report
+    from levibot_pipelines.shadow import champion_comparison, look, shadow_comparison
+    from levibot_pipelines.workspace import Workspace
+
+    workspace = Workspace.open(load_settings())
+    with working("Weighing the evidence"):
+        found = (shadow_comparison(workspace), champion_comparison(workspace))
+        reports = [comparison_report(look(workspace, pair), pair.kind) for pair in found if pair is not None]
+    if as_json:
+        print_json({"model": workspace.settings.model_name, "comparisons": reports})
+        return
+    for report in reports:
+        _show_comparison(report)
+    if not reports:
+        print_notes(["There is no challenger but the champion, and no champion before it: nothing to compare."])
+
+
+def _show_comparison(report: dict[str, Any]) -> None:
+    verdict = report["verdict"]
+    loss, pnl = verdict["log_loss"], verdict["pnl"]
+    contender = "challenger" if report["kind"] == "shadow" else "champion"
+    expected = verdict["expected_days"]
+    print_table(
+        f"{contender.capitalize()} {report['contender']} against version {report['reference']}: "
+        f"{verdict['blocks']:,} blocks, {verdict['days']:.1f} days",
+        ("", "gain per block", "95 % at all times", "e better", "e worse"),
+        [
+            (name, *_gain(part), f"{part['better']:.3g}", f"{part['worse']:.3g}")
+            for name, part in (("log loss, nats", loss), ("return after costs", pnl))
+        ],
+    )
+    promotes = f"promoted at a log loss of e {report['decisive']:g} (so far at most {loss['better_peak']:.3g}), "
+    print_notes(
+        [
+            f"The {contender} is "
+            + (promotes if report["kind"] == "shadow" else "")
+            + f"{'no longer waited for' if report['kind'] == 'shadow' else 'rolled back'} when e worse, the mean of "
+            f"both, is {report['decisive']:g} (so far at most {verdict['worse_peak']:.3g}).",
+            "Expected to be known "
+            + ("not in sight yet." if expected is None else f"{expected:.1f} days after the first block."),
+        ]
+    )
+
+
+def _gain(part: dict[str, Any]) -> tuple[str, str]:
+    mean = "-" if part["mean"] is None else f"{part['mean']:+.5f}"
+    return mean, f"{part['lower_95']:+.5f} to {part['upper_95']:+.5f}"
+
+
+def _registry() -> RegisteredVersions:
+    settings = load_settings()
+    return open_versions(Home.at(settings.home).create(), settings.model_name)
 
 
 def _named(actor: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The `levibot` command and its sub-commands. Each command lives in a module of its own beside this one."""
+"""The `levibot` command: its groups and commands, each imported from a module of its own when it is called."""
 
 import atexit
 import os
@@ -9,41 +9,58 @@ import typer
 from rich.markup import escape
 
 from levibot_core.errors import LevibotError
-from levibot_pipelines.cli import (
-    audit,
-    backtest,
-    certify,
-    drift,
-    features,
-    lifecycle,
-    models,
-    online,
-    predict,
-    quality,
-    status,
-    up,
-)
+from levibot_pipelines.cli.lazy import lazy_group
 from levibot_pipelines.cli.output import messages
 
+_HERE = "levibot_pipelines.cli"
+
+models = typer.Typer(
+    cls=lazy_group(
+        {
+            "card": f"{_HERE}.cards:app",
+            "promote": f"{_HERE}.champions:promote",
+            "rollback": f"{_HERE}.champions:rollback",
+            "history": f"{_HERE}.champions:history",
+            "compare": f"{_HERE}.champions:compare",
+            "list": f"{_HERE}.models:list_models",
+            "rebuild": f"{_HERE}.models:rebuild",
+        }
+    ),
+    no_args_is_help=True,
+)
 app = typer.Typer(
     name="levibot",
-    help="The ML and data platform behind the LeviBot trading engines.",
+    cls=lazy_group(
+        {
+            "demo": f"{_HERE}.lifecycle:demo",
+            "run": f"{_HERE}.lifecycle:run",
+            "up": f"{_HERE}.up:up",
+            "status": f"{_HERE}.status:status",
+            "predict": f"{_HERE}.predict:predict",
+            "quality": f"{_HERE}.quality:quality",
+            "drift": f"{_HERE}.drift:drift",
+            "models": f"{_HERE}.main:models",
+            "features": f"{_HERE}.features:app",
+            "online": f"{_HERE}.online:app",
+            "backtest": f"{_HERE}.backtest:app",
+            "audit": f"{_HERE}.audit:app",
+            "certify": f"{_HERE}.certify:certify",
+            "drill": f"{_HERE}.drill:app",
+        }
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(lifecycle.demo)
-app.command("run")(lifecycle.run)
-app.command("up")(up.up)
-app.command("status")(status.status)
-app.command("predict")(predict.predict)
-app.command("quality")(quality.quality)
-app.command("drift")(drift.drift)
-app.command("certify")(certify.certify)
-app.add_typer(models.app, name="models")
-app.add_typer(features.app, name="features")
-app.add_typer(online.app, name="online")
-app.add_typer(backtest.app, name="backtest")
-app.add_typer(audit.app, name="audit")
+
+
+@models.callback()
+def _models() -> None:
+    """Registered models: versions, aliases, gates, cards."""
+
+
+@app.callback()
+def _levibot() -> None:
+    """The ML and data platform behind the LeviBot trading engines."""
 
 
 def main() -> None:

@@ -1,11 +1,10 @@
-"""`levibot models`: what the registry holds, and making a version again."""
+"""`levibot models list` and `rebuild`: what the registry holds, and making a version again."""
 
 from typing import Annotated
 
 import typer
 
 from levibot_core.config import load_settings
-from levibot_pipelines.cli import cards, champions
 from levibot_pipelines.cli.output import (
     JsonOption,
     first_of,
@@ -18,14 +17,7 @@ from levibot_pipelines.cli.output import (
 from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
-app = typer.Typer(help="Registered models: versions, aliases, gates, cards.", no_args_is_help=True)
-app.add_typer(cards.app, name="card")
-app.command("promote")(champions.promote)
-app.command("rollback")(champions.rollback)
-app.command("history")(champions.history)
 
-
-@app.command("list")
 def list_models(as_json: JsonOption = False) -> None:
     """List every version of this home's model, newest first."""
     workspace = Workspace.open(load_settings())
@@ -55,7 +47,6 @@ def list_models(as_json: JsonOption = False) -> None:
     print_notes([note for version in versions for note in _notes(version)])
 
 
-@app.command("rebuild")
 def rebuild(
     version: Annotated[int, typer.Argument(help="Registered version.")],
     study: Annotated[

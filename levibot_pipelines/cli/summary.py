@@ -6,7 +6,7 @@ from levibot_core.errors import LevibotError
 from levibot_pipelines.cli.output import print_facts, print_table, results
 from levibot_pipelines.cli.predict import predict_once
 from levibot_pipelines.cli.status import collect_status
-from levibot_pipelines.registry import CHALLENGER, RegisteredVersion
+from levibot_pipelines.registry import CHAMPION, RegisteredVersion
 from levibot_pipelines.runner import RunOutcome
 from levibot_pipelines.workspace import Workspace
 from levibot_serving.config import load_serving_settings
@@ -26,12 +26,13 @@ _SHOWN_METRICS = (
 def collect_summary(workspace: Workspace, outcome: RunOutcome, seconds: float) -> dict[str, Any]:
     """Everything a lifecycle run has to show, ready for JSON."""
     status = collect_status(workspace)
-    candidate = workspace.registry.by_alias(CHALLENGER)
-    if candidate is None:
-        raise LevibotError("Expected the run to leave a challenger in the registry, but there is none.")
+    versions = workspace.registry.versions()
+    if not versions:
+        raise LevibotError("Expected the run to leave a candidate in the registry, but there is none.")
+    candidate = versions[0]
     return {
         **status,
-        "verdict": "promoted" if outcome.succeeded else "refused",
+        "verdict": _outcome(outcome, candidate),
         "seconds": round(seconds, 1),
         "run_id": outcome.run_id,
         "snapshot_id": candidate.tags.get("snapshot_id"),
@@ -41,6 +42,12 @@ def collect_summary(workspace: Workspace, outcome: RunOutcome, seconds: float) -
         "prediction": predict_once(load_serving_settings(), workspace.settings.symbols[0]),
         "files": _files(workspace, candidate),
     }
+
+
+def _outcome(outcome: RunOutcome, candidate: RegisteredVersion) -> str:
+    if not outcome.succeeded:
+        return "refused"
+    return "promoted" if CHAMPION in candidate.aliases else "in shadow"
 
 
 def _files(workspace: Workspace, candidate: RegisteredVersion) -> dict[str, str]:
@@ -108,6 +115,11 @@ def _verdict(summary: dict[str, Any]) -> str:
     champion = summary["champion"]
     if summary["verdict"] == "promoted":
         return f"[bold green]Promoted:[/] version {summary['candidate']} is the champion of {champion['name']}."
+    if summary["verdict"] == "in shadow":
+        return (
+            f"[bold green]Passed every gate:[/] version {summary['candidate']} meets version {champion['version']} "
+            f"({champion['family']}) on new bars first, see `levibot models compare`."
+        )
     failed = ", ".join(gate["gate"] for gate in summary["gates"] if not gate["passed"])
     return (
         f"[bold yellow]Refused:[/] version {summary['candidate']} did not pass {failed}. "

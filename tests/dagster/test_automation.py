@@ -6,6 +6,7 @@ import pytest
 
 from levibot_core.market.timeframe import Timeframe
 from levibot_pipelines.defs.drift.sensors import REPORT, drift_retrain
+from levibot_pipelines.defs.promotion.schedules import nightly_shadow
 from levibot_pipelines.defs.shared.automation import bar_cron
 from levibot_pipelines.defs.training.schedules import nightly_retrain
 from levibot_pipelines.resources.workspace import WorkspaceResource
@@ -101,6 +102,18 @@ def test_the_nightly_schedule_says_why_it_skips(instance: dg.DagsterInstance, mo
 
     assert isinstance(answer, dg.SkipReason)
     assert "LEVIBOT_MARKET_DATA" in str(answer.skip_message)
+
+
+@pytest.mark.usefixtures("simulated_home")
+def test_nothing_is_compared_in_a_home_without_a_champion(instance: dg.DagsterInstance) -> None:
+    with dg.build_schedule_context(
+        instance=instance, scheduled_execution_time=_NIGHT, resources={"workspace": WorkspaceResource()}
+    ) as context:
+        answer = nightly_shadow(context)
+
+    assert isinstance(answer, dg.SkipReason)
+    assert nightly_shadow.cron_schedule == "30 4 * * *"
+    assert nightly_shadow.execution_timezone == "UTC"
 
 
 @pytest.mark.parametrize(("timeframe", "cron"), [("5m", "*/5 * * * *"), ("4h", "0 */4 * * *"), ("1d", "0 0 * * *")])

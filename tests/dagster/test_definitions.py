@@ -88,7 +88,21 @@ def test_nobody_waits_for_monitoring(definitions: dg.Definitions) -> None:
     assert [key for key in graph.asset_check_keys if key.asset_key in monitoring and graph.get(key).blocking] == []
 
 
-@pytest.mark.parametrize("job", ["lifecycle", "ingest", "retrain", "monitoring", "watch"])
+def test_the_champion_is_watched_before_it_is_compared_and_no_verdict_waits_for_either(
+    definitions: dg.Definitions,
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    watch, shadow = (dg.AssetKey(["promotion", name]) for name in ("champion_watch", "shadow"))
+
+    assert definitions.resolve_job_def("shadow").asset_layer.selected_asset_keys == {watch, shadow}
+    assert watch in graph.get(shadow).parent_keys
+    for job in ("lifecycle", "retrain"):
+        assert {watch, shadow}.isdisjoint(definitions.resolve_job_def(job).asset_layer.selected_asset_keys)
+    compared = {key.name: graph.get(key).blocking for key in graph.asset_check_keys if key.asset_key in (watch, shadow)}
+    assert compared == {"champion_no_worse": False, "challenger_no_worse": False}
+
+
+@pytest.mark.parametrize("job", ["lifecycle", "ingest", "retrain", "monitoring", "watch", "shadow"])
 def test_jobs_resolve(definitions: dg.Definitions, job: str) -> None:
     assert definitions.resolve_job_def(job).name == job
 

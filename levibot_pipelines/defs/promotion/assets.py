@@ -1,14 +1,15 @@
-"""Judge the candidate, and move the aliases."""
+"""Judge the candidate, compare models on new bars, and move the aliases."""
 
 import dagster as dg
 
-from levibot_core.validation.gates import reasons_against_trading
-from levibot_pipelines.cards import judge_card
+from levibot_core.models.predictors import BASE_RATE
+from levibot_pipelines.candidates import judge_candidate
 from levibot_pipelines.champions import promote
-from levibot_pipelines.defs.shared.metadata import OWNERS
+from levibot_pipelines.comparison_reports import keep_report, report_metadata
+from levibot_pipelines.defs.shared.metadata import OWNERS, plot
 from levibot_pipelines.references import BacktestReference, CardReference, ChallengerReference
-from levibot_pipelines.registration import json_tag, trading_tags
-from levibot_pipelines.registry import CHALLENGER
+from levibot_pipelines.registry import CHALLENGER, CHAMPION
+from levibot_pipelines.shadow import ComparisonNight, challenger_in_shadow, look_at_challenger, look_at_champion
 from levibot_pipelines.workspace import Workspace
 
 
@@ -28,21 +29,22 @@ def challenger(
     model_card: CardReference,
     report: BacktestReference,
 ) -> dg.MaterializeResult[ChallengerReference]:
-    """The candidate under the alias `challenger`, judged by every gate. The verdicts are its blocking checks."""
-    version = model_card.version
-    judgement = judge_card(workspace, version)
+    """The candidate, judged by every gate, and challenger unless one is compared with the champion already.
+
+    The verdicts are its blocking checks.
+    """
+    version, in_shadow = model_card.version, challenger_in_shadow(workspace)
+    judgement, reasons = judge_candidate(workspace, version, report.reasons_against_trading)
     accepted = all(result.passed for result in judgement.gates)
-    reasons = [*report.reasons_against_trading, *reasons_against_trading(judgement.trading_gates)]
-    verdicts = {"gates": judgement.gates, "trading_gates": judgement.trading_gates}
-    tags = {name: json_tag([result.model_dump() for result in results]) for name, results in verdicts.items()}
-    workspace.registry.annotate(version, {**tags, **trading_tags(reasons)})
-    workspace.registry.point(CHALLENGER, version)
+    if in_shadow is None:
+        workspace.registry.point(CHALLENGER, version)
     return dg.MaterializeResult(
         value=ChallengerReference(version=version, accepted=accepted),
         metadata={
             "version": version,
             "accepted": accepted,
             "tradable": "; ".join(reasons) or "yes",
+            "challenger": in_shadow.version if in_shadow else version,
         },
     )
 
@@ -55,10 +57,46 @@ def challenger(
     owners=OWNERS,
 )
 def champion(workspace: dg.ResourceParam[Workspace], challenger: ChallengerReference) -> dg.MaterializeResult[None]:
-    """The challenger as champion. Runs only after every gate passed; the alias moves last."""
+    """The candidate as champion where that is the base rate: a trained champion it meets in shadow first.
+
+    Runs only after every gate passed; the alias moves last.
+    """
     if not challenger.accepted:
         raise dg.Failure(f"Version {challenger.version} did not pass its gates and cannot become champion.")
-    replaced = promote(workspace.registry, challenger.version, "dagster", "passed every promotion gate")
+    present = workspace.registry.by_alias(CHAMPION)
+    if present is not None and present.family != BASE_RATE:
+        return dg.MaterializeResult(metadata={"version": present.version, "in_shadow": challenger.version})
+    promote(workspace.registry, challenger.version, "dagster", "passed every gate; the champion was no trained model")
     return dg.MaterializeResult(
-        metadata={"version": challenger.version, "replaced": replaced.version if replaced else "none"}
+        metadata={"version": challenger.version, "replaced": present.version if present else "none"}
     )
+
+
+@dg.asset(
+    key_prefix="promotion",
+    group_name="promotion",
+    deps=[["ingestion", "candles"], ["promotion", "champion"]],
+    kinds={"python", "mlflow", "parquet"},
+    owners=OWNERS,
+)
+def champion_watch(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+    """The champion against the one before it on the bars since both were trained: rolled back when it is worse."""
+    return _looked(workspace, look_at_champion(workspace), "champion_watch")
+
+
+@dg.asset(
+    key_prefix="promotion",
+    group_name="promotion",
+    # After the watch: who was rolled back is not compared with.
+    deps=[["ingestion", "candles"], ["promotion", "challenger"], champion_watch],
+    kinds={"python", "mlflow", "parquet"},
+    owners=OWNERS,
+)
+def shadow(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+    """The challenger against the champion on the same new bars: promoted when it is better and passed every gate."""
+    return _looked(workspace, look_at_challenger(workspace), "shadow")
+
+
+def _looked(workspace: Workspace, night: ComparisonNight | None, kind: str) -> dg.MaterializeResult[None]:
+    report, png = keep_report(workspace, night, kind)
+    return dg.MaterializeResult(metadata={**report_metadata(report), **({"plot": plot(png)} if png else {})})

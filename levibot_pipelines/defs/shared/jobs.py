@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from levibot_pipelines.defs.promotion.jobs import compared
 from levibot_pipelines.runner import INGEST, LIFECYCLE, RETRAIN
 
 _features = dg.AssetSelection.assets(["feature_store", "features"])
@@ -10,8 +11,8 @@ _snapshot = dg.AssetSelection.assets(["feature_store", "training_snapshot"])
 
 lifecycle_job = dg.define_asset_job(
     LIFECYCLE,
-    # Monitoring has jobs of its own: a person who waits for a verdict does not wait for it.
-    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("monitoring"),
+    # Monitoring and comparing have jobs of their own: a person who waits for a verdict does not wait for them.
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("monitoring") - compared,
     description="Ingest, build features, train, calibrate, document, backtest, watch drift and judge: everything once.",
 )
 
@@ -23,6 +24,7 @@ ingest_job = dg.define_asset_job(
 
 retrain_job = dg.define_asset_job(
     RETRAIN,
-    selection=_snapshot | dg.AssetSelection.groups("training", "calibration", "model_cards", "backtest", "promotion"),
+    selection=(_snapshot | dg.AssetSelection.groups("training", "calibration", "model_cards", "backtest", "promotion"))
+    - compared,
     description="Train and judge a candidate on the features that are already there.",
 )
