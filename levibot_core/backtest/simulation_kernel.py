@@ -62,16 +62,17 @@ be filled, what came in since the symbol was flat, and funding paid since its la
 _BOUND_SLACK: Final = 1e-9
 
 
-@intrinsic
-def _unowned(_typing, array):  # type: ignore[no-untyped-def]
-    """The same array, whose references are not counted; whoever calls has to keep it alive."""
-
-    def build(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
-        view = make_array(array)(context, builder, arguments[0])
-        view.meminfo = cgutils.get_null_value(view.meminfo.type)
+def _disown(_typing: Any, array: Any) -> Any:
+    def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        view = make_array(array)(context, builder, arguments[0])  # type: ignore[no-untyped-call]
+        view.meminfo = cgutils.get_null_value(view.meminfo.type)  # type: ignore[no-untyped-call]
         return view._getvalue()
 
     return array(array), build
+
+
+_unowned: Any = intrinsic(_disown)
+"""The same array, whose references are not counted; whoever calls has to keep it alive."""
 
 
 @njit(cache=True, nogil=True)
@@ -190,7 +191,7 @@ def _set_goal(  # type: ignore[no-untyped-def]
     if side != 0:
         share = rules.equity_fraction
         if rules.kelly:
-            share = kelly_share(rules, planes[FORECAST, decision, symbol], side, planes[VOLATILITY, decision, symbol])
+            share = _kelly_share(rules, planes[FORECAST, decision, symbol], side, planes[VOLATILITY, decision, symbol])
         amount = min(min(share, rules.symbol_cap) * budget, _room(planes, rules, book, bar, symbol, equity))
         if amount <= 0.0:
             side, amount = 0, 0.0
@@ -213,8 +214,8 @@ def _room(planes, rules, book, bar, symbol, equity):  # type: ignore[no-untyped-
     return rules.max_leverage * equity - committed if rules.max_leverage < math.inf else math.inf
 
 
-@njit(cache=True, nogil=True)
-def kelly_share(rules: Any, probability_up: float, side: int, volatility: float) -> float:
+@njit(inline="always")
+def _kelly_share(rules: Any, probability_up: float, side: int, volatility: float) -> float:
     """The share of `levibot_core.risk.sizing.SizingRule.size`, without its sign; volatility of a bar, fraction."""
     winning = probability_up if side > 0 else 1.0 - probability_up
     kelly = min(max(winning - (1.0 - winning) / rules.payoff, 0.0), 1.0)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from levibot_core.backtest.simulation_funding import place_settlements
-from levibot_core.backtest.simulation_kernel import FORECAST
+from levibot_core.backtest.simulation_kernel import DECIDED, FORECAST
 from levibot_core.errors import DataQualityError
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 
@@ -159,7 +159,7 @@ class Market:
         return int(self.times_ms[-1]) + self.timeframe.milliseconds
 
     def between(self, start_ms: int, end_ms: int) -> "Market":
-        """The bars that open from `start_ms` on and before `end_ms`, UTC milliseconds; nothing is copied.
+        """The bars that open from `start_ms` on and before `end_ms`, UTC milliseconds.
 
         Raises:
             DataQualityError: there is no bar between.
@@ -169,8 +169,11 @@ class Market:
             raise DataQualityError(f"Expected bars from {_utc(start_ms)} to {_utc(end_ms)}, was none.")
         arrays = self.arrays
         kept = slice(*np.searchsorted(arrays.funding_bars, (first, stop)))
+        # A copy: the engine is compiled for arrays in one piece.
+        planes = arrays.planes[:, first:stop].copy()
+        planes[DECIDED] = np.maximum(planes[DECIDED] - first, -1.0)
         cut = MarketArrays(
-            planes=arrays.planes[:, first:stop],
+            planes=planes,
             reach=arrays.reach[first:stop],
             days=arrays.days[first:stop],
             funding_bars=arrays.funding_bars[kept] - first,
