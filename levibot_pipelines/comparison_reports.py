@@ -77,6 +77,7 @@ def report_metadata(report: dict[str, Any]) -> dict[str, Any]:
         "new_blocks": report["added"],
         "days": verdict["days"],
         "expected_days": "not in sight" if verdict["expected_days"] is None else verdict["expected_days"],
+        "autocorrelation": "unknown" if verdict["autocorrelation"] is None else verdict["autocorrelation"],
         "e_better_log_loss": loss["better_peak"],
         "e_worse": verdict["worse_peak"],
         "e_worse_log_loss": loss["worse_peak"],

@@ -11,6 +11,10 @@ Two differences are watched, log loss and the return after costs, each in both d
   one, whatever they have to do with each other, against the contender being worse in neither way. Either kind of harm
   alone is enough, at an e-value of 40.
 
+The error is promised for differences whose mean, given all that came before, is not above 0 on average so far. Where
+each difference is like the one before it, that is not so; `benchmarks/sequential_test.py` measures how much it matters,
+and the autocorrelation stands beside the evidence.
+
 An e-value counts from the block at which it was reached, also when it fell afterwards: the error is that of ever
 reaching it.
 """
@@ -60,6 +64,9 @@ class SequentialVerdict(BaseModel):
     pnl: Evidence = Field(description="Return per block after costs, contender less reference")
     worse: float = Field(ge=0, description="E-value that the contender is worse, both kinds together")
     worse_peak: float = Field(ge=0, description="The highest that it ever was")
+    autocorrelation: float | None = Field(
+        description="Of each difference of log loss with the one before it; None where there are too few blocks to tell"
+    )
     expected_days: float | None = Field(
         description="Days from the first block on until either is known, if the log loss goes on as so far; None where "
         "that is not in sight, or there are too few blocks to tell"
@@ -139,6 +146,7 @@ def weigh(blocks: pl.DataFrame, log_loss_bound: float, pnl_bound: float) -> Sequ
         pnl=_evidence(pnl, pnl_bound, paths.pnl_better, paths.pnl_worse),
         worse=_newest(worse),
         worse_peak=_peak(worse),
+        autocorrelation=_autocorrelation(log_loss),
         expected_days=_expected_days(log_loss, log_loss_bound, days),
     )
 
@@ -180,6 +188,13 @@ def _peak(path: FloatArray) -> float:
 def _days(blocks: pl.DataFrame) -> float:
     decided, settled = (blocks[name].dt.epoch("ms") for name in ("decided_at", "settled_at"))
     return float(settled.to_numpy().max() - decided.to_numpy().min()) / _MILLISECONDS_PER_DAY
+
+
+def _autocorrelation(differences: FloatArray) -> float | None:
+    if differences.size < _FEWEST_BLOCKS or float(np.ptp(differences)) == 0.0:
+        return None
+    residuals = differences - differences.mean()
+    return float(residuals[1:] @ residuals[:-1] / (residuals @ residuals))
 
 
 def _expected_days(differences: FloatArray, bound: float, days: float) -> float | None:

@@ -22,8 +22,10 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name, imported now; None where there is none."""
-        if cmd_name in self.places and cmd_name not in self.commands:
-            self.commands[cmd_name] = _imported(cmd_name, self.places[cmd_name])
+        # A name that is misspelt is compared with those there are, which takes all of them.
+        for name in [cmd_name] if cmd_name in self.places else self.places:
+            if name not in self.commands:
+                self.commands[name] = _imported(name, self.places[name])
         return super().get_command(ctx, cmd_name)
 
 

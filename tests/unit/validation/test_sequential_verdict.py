@@ -88,6 +88,15 @@ def test_the_figures_of_a_decision_are_those_of_the_paths() -> None:
     assert verdict.figures()["blocks"] == 100
 
 
+def test_neighbours_that_are_alike_are_told() -> None:
+    noise = np.random.default_rng(5).normal(0.0, 0.1, 2_001)
+
+    assert _weigh(noise[:2_000]).autocorrelation == pytest.approx(0.0, abs=0.06)
+    assert _weigh(noise[:-1] + noise[1:]).autocorrelation == pytest.approx(0.5, abs=0.06)
+    assert _weigh(noise[:10]).autocorrelation is None
+    assert _weigh(np.zeros(100)).autocorrelation is None
+
+
 def test_a_difference_beyond_its_bound_is_refused() -> None:
     with pytest.raises(DataQualityError, match="Bounds are stated beforehand"):
         _weigh(np.array([0.1, 1.5]))
