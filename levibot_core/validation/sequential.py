@@ -6,9 +6,9 @@ probability of alpha at most (J. Ville, "Étude critique de la notion de collect
 stops when it suits him. A wealth of that kind is an e-process; this one is from I. Waudby-Smith, A. Ramdas,
 "Estimating means of bounded random variables by betting", JRSS B 86 (2024).
 
-The bets are a grid of constants, each kept for ever with an equal part of the first wealth (their "diversified Kelly"
-bets; universal portfolios of T. M. Cover, 1991), not bets that follow the data (GRAPA). They cost a few more
-observations, and give what a nightly job needs:
+The bets are a grid of constants, each kept for ever with its part of the first wealth (their "diversified Kelly" bets;
+universal portfolios of T. M. Cover, 1991), not bets that follow the data (GRAPA). They cost a few more observations,
+and give what a nightly job needs:
 
 * The wealth does not depend on the order of the observations, nor on how they are cut into nights.
 * The mean may wander. Say m_i is the mean of x_i given what came before. The wealth of a bet b is the product of
@@ -32,9 +32,11 @@ FloatArray = npt.NDArray[np.float64]
 
 DECISIVE: Final = 20.0
 """Evidence that is acted on: reached with a probability of 5 % at most where there is nothing to find."""
-# At the largest bet a difference at the bound takes nine tenths of the wealth. A hundredth of it finds differences so
-# small that a year of them would not decide.
-_LARGEST_SHARE, _SMALLEST_SHARE, _BETS = 0.9, 0.009, 16
+# At the largest bet a difference at the bound takes nine tenths of its wealth. A hundredth of it finds differences so
+# small that a year of them would not decide. Each begins with wealth in proportion to its size: differences between
+# forecasts are small against their bound, so that mostly the large ones decide.
+_SHARES: Final = np.geomspace(0.009, 0.9, 16)
+_FIRST_WEALTH: Final = np.log(_SHARES / _SHARES.sum())
 _LARGEST_LOG = 700.0
 _BISECTIONS = 50
 _MOST_OBSERVATIONS = 1e9
@@ -63,7 +65,7 @@ class BettingProcess:
         """
         if not (math.isfinite(bound) and bound > 0.0):
             raise DataQualityError(f"Expected a positive bound of the observations, was {bound}. State one beforehand.")
-        return cls(bound, np.zeros(_BETS))
+        return cls(bound, _FIRST_WEALTH)
 
     @property
     def e_value(self) -> float:
@@ -71,7 +73,7 @@ class BettingProcess:
 
         Kept below 1e304, so that it can be written down.
         """
-        return float(_mean_wealth(self.log_wealth))
+        return float(_wealth(self.log_wealth))
 
     def after(self, values: FloatArray) -> tuple["BettingProcess", FloatArray]:
         """The process after further observations, and the evidence after each of them, float64 (n,).
@@ -87,7 +89,7 @@ class BettingProcess:
         steps = np.log1p(np.multiply.outer(values, bets))
         # One running sum from where it stood: cut into any nights, it gives the same bits.
         path = np.cumsum(np.vstack([self.log_wealth, steps]), axis=0)
-        return BettingProcess(self.bound, path[-1], self.observations + values.size), _mean_wealth(path[1:])
+        return BettingProcess(self.bound, path[-1], self.observations + values.size), _wealth(path[1:])
 
 
 def mean_interval(values: FloatArray, bound: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -127,24 +129,24 @@ def expected_observations(mean: float, deviation: float, bound: float, decisive:
     if growth.max() <= 0.0:
         return None
     below, above = 0.0, 1.0
-    while _mean_wealth(above * growth) < decisive:
+    while _wealth(_FIRST_WEALTH + above * growth) < decisive:
         below, above = above, 2.0 * above
         if above > _MOST_OBSERVATIONS:
             return None
     for _ in range(_BISECTIONS):
         middle = 0.5 * (below + above)
-        below, above = (middle, above) if _mean_wealth(middle * growth) < decisive else (below, middle)
+        below, above = (middle, above) if _wealth(_FIRST_WEALTH + middle * growth) < decisive else (below, middle)
     return above
 
 
 def _bets(bound: float) -> FloatArray:
-    return np.geomspace(_SMALLEST_SHARE, _LARGEST_SHARE, _BETS) / bound
+    return np.asarray(_SHARES / bound)
 
 
-def _mean_wealth(log_wealth: FloatArray) -> FloatArray:
-    """The mean over the last axis of what the bets own, from its logarithms; kept below 1e304."""
+def _wealth(log_wealth: FloatArray) -> FloatArray:
+    """What the bets own together, from its logarithms, over the last axis; kept below 1e304."""
     highest = log_wealth.max(axis=-1)
-    spread = np.exp(log_wealth - np.expand_dims(highest, -1)).mean(axis=-1)
+    spread = np.exp(log_wealth - np.expand_dims(highest, -1)).sum(axis=-1)
     return np.asarray(np.exp(np.minimum(highest + np.log(spread), _LARGEST_LOG)))
 
 
@@ -155,8 +157,8 @@ def _lowest(values: FloatArray, bound: float, decisive: float) -> float:
     below, above = -bound, bound
     for _ in range(_BISECTIONS):
         middle = 0.5 * (below + above)
-        log_wealth = np.log1p(np.multiply.outer(values - middle, _bets(bound + middle))).sum(axis=0)
-        ruled_out = float(np.log(_mean_wealth(log_wealth))) >= decisive
+        gains = np.log1p(np.multiply.outer(values - middle, _bets(bound + middle))).sum(axis=0)
+        ruled_out = float(np.log(_wealth(_FIRST_WEALTH + gains))) >= decisive
         below, above = (middle, above) if ruled_out else (below, middle)
     return below
 
