@@ -59,14 +59,14 @@ def hold_forecasts(
 def prepare(arguments: Arguments) -> Task:
     """Arguments: `market` (file) and `configurations`."""
     with np.load(arguments["market"]) as arrays:
-        series = [np.ascontiguousarray(arrays[name]) for name in ("open", "close", "prob_up")]
+        opens, closes, forecasts = (np.ascontiguousarray(arrays[name]) for name in ("open", "close", "prob_up"))
     count = int(arguments["configurations"])
     limits = thresholds(count)
-    equity = np.empty(series[0].shape[0])
+    equity = np.empty(opens.shape[0])
 
     def run() -> Any:
         return [
-            hold_forecasts(*series, long, short, 0.0015, 0.0005, 0.1, 10_000.0, equity)
+            hold_forecasts(opens, closes, forecasts, long, short, 0.0015, 0.0005, 0.1, 10_000.0, equity)
             for long, short in zip(limits.long.tolist(), limits.short.tolist(), strict=True)
         ]
 

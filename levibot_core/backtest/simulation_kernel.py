@@ -77,12 +77,13 @@ _unowned: Any = intrinsic(_disown)
 
 @njit(cache=True, nogil=True)
 def run_account(  # type: ignore[no-untyped-def]
-    planes, reach, days, funding_bars, funding, configurations, row, curves, fills, totals
+    planes, whole, reach, days, funding_bars, funding, configurations, row, curves, fills, totals
 ):
     """Run one account.
 
     Args:
         planes: The market, float64 (8, bars, symbols).
+        whole: Whether every symbol has every bar.
         reach: How far a high or low is from the close of its bar at most, fraction of the close, (bars,).
         days: UTC day that the bar opens in, int64 (bars,).
         funding_bars: Bars with settlements, rising, int64 (k,).
@@ -113,7 +114,7 @@ def run_account(  # type: ignore[no-untyped-def]
         if settles:
             _pay(book, totals, funding[settlement, 0])
         if bar >= latency:
-            _order(planes, rules, book, curves, fills, totals, bar, bar - latency, counts_from, equity)
+            _order(planes, whole, rules, book, curves, fills, totals, bar, bar - latency, counts_from, equity)
         if settles:
             _pay(book, totals, funding[settlement, 1])
             settlement += 1
@@ -163,11 +164,11 @@ def _pay(book: FloatArray, totals: FloatArray, per_unit: FloatArray) -> None:
 
 @njit(inline="always")
 def _order(  # type: ignore[no-untyped-def]
-    planes, rules, book, curves, fills, totals, bar, source, counts_from, equity
+    planes, whole, rules, book, curves, fills, totals, bar, source, counts_from, equity
 ):
     """Event 3: decisions that take effect, and what is still to be filled."""
     for symbol in range(book.shape[1]):
-        decision = int(planes[DECIDED, source, symbol])
+        decision = source if whole else int(planes[DECIDED, source, symbol])
         side = 0
         if decision >= counts_from and curves[BUDGET, decision] > 0.0:
             probability = planes[FORECAST, decision, symbol]
@@ -343,7 +344,7 @@ def _valued(  # type: ignore[no-untyped-def]
     return value, gross
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True)
 def _close_all(  # type: ignore[no-untyped-def]
     planes, rules, book, fills, totals, bar, longs_at, shorts_at, reason
 ):

@@ -29,6 +29,7 @@ class MarketArrays(NamedTuple):
     """What the engine reads, shared by every configuration; see `simulation_kernel.run_account`."""
 
     planes: FloatArray
+    whole: bool
     reach: FloatArray
     days: npt.NDArray[np.int64]
     funding_bars: npt.NDArray[np.int64]
@@ -150,7 +151,7 @@ class Market:
         # In the order of the constants in `simulation_kernel`.
         planes = np.stack([opened, high, low, last, traded, series["prob_up"], volatilities, _latest(there)])
         days = times // MILLISECONDS_PER_DAY
-        arrays = MarketArrays(planes, _reach(high, low, last), days, settlement_bars, settlements)
+        arrays = MarketArrays(planes, bool(there.all()), _reach(high, low, last), days, settlement_bars, settlements)
         return cls(tuple(symbols), timeframe, times, arrays, "high" in series and "low" in series, "volume" in series)
 
     @property
@@ -174,6 +175,7 @@ class Market:
         planes[DECIDED] = np.maximum(planes[DECIDED] - first, -1.0)
         cut = MarketArrays(
             planes=planes,
+            whole=bool((planes[DECIDED] == np.arange(stop - first)[:, None]).all()),
             reach=arrays.reach[first:stop],
             days=arrays.days[first:stop],
             funding_bars=arrays.funding_bars[kept] - first,

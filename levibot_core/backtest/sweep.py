@@ -56,7 +56,7 @@ def sweep(market: Market, configurations: Sequence[BacktestParameters], threads:
     sums = np.zeros((len(configurations), len(_CURVE_FIGURES) + len(TOTALS)))
     with ThreadPoolExecutor(threads) as pool:
         # Every thread takes each n-th: neighbours in a grid take about as long.
-        parts = [pool.submit(_run_rows, *market.arrays, rows, first, threads, sums) for first in range(threads)]
+        parts = [pool.submit(_run_rows, market, rows, first, threads, sums) for first in range(threads)]
     for part in parts:
         part.result()
     return pl.concat([_differences(configurations), _figures(sums, rows["initial_equity"], market)], how="horizontal")
@@ -91,17 +91,15 @@ def rolling_windows(
     return pl.concat([dates, figures], how="horizontal")
 
 
-@njit(cache=True, nogil=True)
-def _run_rows(  # type: ignore[no-untyped-def]
-    planes, reach, days, funding_bars, funding, configurations, first, step, sums
-):
+def _run_rows(market: Market, rows: npt.NDArray[np.void], first: int, step: int, sums: FloatArray) -> None:
     """Run each `step`-th configuration from `first` on, and write its sums: (n, curve figures and totals)."""
-    curves = np.empty((4, planes.shape[1]))
+    curves = np.empty((4, market.times_ms.size))
     fills = np.empty((0, len(FILL_COLUMNS)))
     totals = np.empty(len(TOTALS))
-    for row in range(first, configurations.size, step):
-        run_account(planes, reach, days, funding_bars, funding, configurations, row, curves, fills, totals)
-        _add_up(curves[EQUITY], curves[GROSS], configurations[row].initial_equity, sums[row])
+    for row in range(first, rows.size, step):
+        # Without the interpreter's lock, so that threads run side by side.
+        run_account(*market.arrays, rows, row, curves, fills, totals)
+        _add_up(curves[EQUITY], curves[GROSS], rows["initial_equity"][row], sums[row])
         sums[row, len(_CURVE_FIGURES) :] = totals
 
 

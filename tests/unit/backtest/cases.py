@@ -57,12 +57,12 @@ def rules(draw: st.DrawFn) -> BacktestParameters:
         participation_cap=draw(_maybe(st.sampled_from((0.01, 0.1, 0.5)))),
         latency_bars=draw(st.integers(1, 4)),
         equity_fraction=draw(st.sampled_from((1.0, 0.5, 0.1))),
-        sizing=draw(_maybe(kelly)),
+        sizing=draw(st.none() | st.none() | kelly),
         symbol_cap=draw(st.sampled_from((None, None, 0.2, 0.8))),
         max_positions=draw(_maybe(st.integers(1, 3))),
         max_leverage=draw(st.sampled_from((None, None, 0.5, 1.0, 2.0))),
-        daily_loss_limit=draw(_maybe(st.sampled_from((0.003, 0.03)))),
-        maintenance_margin=draw(_maybe(st.sampled_from((0.0, 0.005, 0.3)))),
+        daily_loss_limit=draw(st.sampled_from((None, None, 0.003, 0.03))),
+        maintenance_margin=draw(st.sampled_from((0.3, 0.6, 0.005, 0.0, None))),
         compounding=draw(st.booleans()),
     )
 
@@ -75,7 +75,7 @@ def cases(draw: st.DrawFn, most_bars: int = 60) -> Case:
     bars = draw(st.sampled_from((most_bars, most_bars // 2, 7, 1)))
     symbols = SYMBOLS[: draw(st.integers(1, 3))]
     start = MIDNIGHT_MS - draw(st.integers(0, 30)) * timeframe.milliseconds
-    spread = draw(st.sampled_from((0.0, 0.002, 0.03, 0.2)))
+    spread = draw(st.sampled_from((0.03, 0.2, 0.002, 0.0)))
     missing = draw(st.sampled_from((0.0, 0.1, 0.5)))
     idle = draw(st.sampled_from((0.0, 0.2)))
     candles = pl.concat([_candles(random, symbol, start, bars, timeframe, spread, missing, idle) for symbol in symbols])

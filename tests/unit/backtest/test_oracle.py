@@ -7,7 +7,7 @@ from levibot_core.backtest.simulation import Simulation
 from levibot_core.backtest.simulation_kernel import LAST
 from tests.unit.backtest.cases import CENT, Case, cases, differences
 
-_FEW = settings(deadline=None, max_examples=100, derandomize=True)
+_FEW = settings(deadline=None, max_examples=60, derandomize=True)
 
 
 @given(cases())

@@ -34,7 +34,7 @@ def _market(days: int = 40, symbols: int = 2, seed: int = 0) -> Market:
 
 
 @given(cases())
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(deadline=None, max_examples=12, derandomize=True)
 def test_a_sweep_gives_the_figures_of_single_runs(case: Case) -> None:
     market = Market.of(case.candles, case.predictions, case.timeframe, case.funding)
     other = case.parameters.model_copy(update={"taker_fee": 0.003, "latency_bars": 2})
