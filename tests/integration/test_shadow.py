@@ -193,7 +193,7 @@ def test_a_better_challenger_is_promoted_once_its_gates_passed(
     _, shown, _ = run_levibot("models", "compare", "--json")
     reports = {report["kind"]: report for report in json.loads(shown)["comparisons"]}
     assert (reports["shadow"]["better"], reports["shadow"]["contender"]) == (True, better)
-    assert "not in sight" in run_levibot("models", "compare")[1] or "days after" in run_levibot("models", "compare")[1]
+    assert f"Challenger {better} against version {bad}" in run_levibot("models", "compare")[1]
 
     outcome = look_at_challenger(workspace)
     assert outcome is not None
