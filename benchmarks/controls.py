@@ -9,19 +9,20 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from multiprocessing import get_context
 
-from benchmarks.control_records import ControlRecord, ControlRecords, code_digest
+from benchmarks.control_records import ControlRecord, code_digest, control_records
 from benchmarks.harness import Outcome
 from benchmarks.power_curve import power_curve_png
 from benchmarks.report import RESULTS, Claim, Figure, Report, parse_options, publish, run
 from levibot_core.config import Settings
 from levibot_core.stores.files import write_bytes_atomically
+from levibot_core.stores.kept_results import KeptResults
 from levibot_core.validation.controls import Control, ControlSummary, run_control, summarise
+from levibot_pipelines.workers import in_processes
 
 SEEDS, QUICK_SEEDS = 20, 3
-FIRST_SEED = 101
-"""Markets nobody had looked at when the gates and the controls' model were settled: those have seeds up to 30."""
+FIRST_SEED = 301
+"""Markets nobody had looked at when the gates and the controls' model were settled: those have seeds up to 200."""
 PLANTED = Settings.model_fields["simulated_edge"].default
 """The edge of the platform's simulated market."""
 EDGES = (0.03, 0.05, 0.07, 0.10, 0.12, PLANTED, 0.20)
@@ -38,7 +39,7 @@ def main() -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + (QUICK_SEEDS if options.quick else options.runs))
     edges = [Control(seed=0, edge=edge) for edge in EDGES]
     controls = [kind.model_copy(update={"seed": seed}) for kind in (*NEGATIVE, *edges) for seed in seeds]
-    records = finished(controls, ControlRecords(RESULTS / "controls.jsonl", code_digest()))
+    records = finished(controls, control_records(RESULTS / "controls.jsonl", code_digest()))
     summaries = summarise(record.outcome for record in records)
     ours = {summary.name: _with_seeds(summary, records) for summary in summaries}
     negative, positive = summaries[: len(NEGATIVE)], summaries[len(NEGATIVE) :]
@@ -74,14 +75,13 @@ def main() -> None:
     )
 
 
-def finished(controls: Sequence[Control], kept: ControlRecords) -> list[ControlRecord]:
+def finished(controls: Sequence[Control], kept: KeptResults[Control, ControlRecord]) -> list[ControlRecord]:
     """The record of every control, in order: what is kept, and the others run one after the other and kept."""
     missing = [control for control in controls if control not in kept]
-    # Not an executor: in this version of Python it waits for ever when a process has done its share (gh-115634).
-    with get_context("spawn").Pool(1, maxtasksperchild=MARKETS_PER_PROCESS) as pool:
-        for done, record in enumerate(pool.imap(_timed, missing), start=1):
-            kept.add(record)
-            sys.stderr.write(f"{done}/{len(missing)} {record.outcome.control.name} {record.seconds:.0f} s\n")
+    found = in_processes(_timed, missing, processes=1, calls_each=MARKETS_PER_PROCESS)
+    for done, record in enumerate(found, start=1):
+        kept.add(record)
+        sys.stderr.write(f"{done}/{len(missing)} {record.outcome.control.name} {record.seconds:.0f} s\n")
     return [kept[control] for control in controls]
 
 
@@ -124,7 +124,7 @@ def _with_seeds(summary: ControlSummary, records: Sequence[ControlRecord]) -> Ou
                 "auc_lower_95": outcome.area.lower_95,
                 "auc_upper_95": outcome.area.upper_95,
                 "log_loss_difference": outcome.against_base_rate.mean,
-                "log_loss_upper_99": outcome.against_base_rate.upper_99,
+                "log_loss_upper_999": outcome.against_base_rate.upper_999,
                 "refused_by": list(outcome.refused_by),
             }
             for outcome in (record.outcome for record in group)

@@ -24,6 +24,7 @@ __all__ = [
     "SourceUnreachableError",
     "StaleFeatureError",
     "UnknownSymbolError",
+    "WorkerDiedError",
 ]
 
 
@@ -101,3 +102,7 @@ class RegistryError(LevibotError):
 
 class AuditLogError(LevibotError):
     """The audit log holds something that is no record of it."""
+
+
+class WorkerDiedError(LevibotError):
+    """A process that shared the work ended in the middle of it."""

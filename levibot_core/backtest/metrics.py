@@ -31,12 +31,17 @@ class AccountMetrics(BaseModel):
     profit_factor: float | None = Field(description="Sum of gains over sum of losses")
     var_95_bar: float = Field(description="Loss that 95 % of bars stay below, historical; positive is a loss")
     var_95_day: float | None = Field(description="The same of UTC days")
+    expected_shortfall_95_bar: float = Field(
+        description="Mean loss of the worst 5 % of bars; Rockafellar, Uryasev 2000"
+    )
+    expected_shortfall_95_day: float | None = Field(description="The same of UTC days")
     trades: int
     average_trade_return: float | None = Field(description="Mean of net gain over notional")
     exposure: float = Field(description="Mean gross position over equity")
     gross_pnl: float = Field(description="At the bars' own prices, quote currency")
     slippage_paid: float = Field(description="Quote currency")
     fees_paid: float = Field(description="Quote currency")
+    funding_paid: float = Field(description="Quote currency; negative was received")
     net_pnl: float = Field(description="Quote currency")
     break_even_cost_bps: float | None = Field(description="Cost per fill at which the gain would be 0, basis points")
 
@@ -74,6 +79,7 @@ def account_metrics(account: Account, timeframe: Timeframe, initial_equity: floa
     gains, losses = float(net[net > 0].sum()), float(-net[net < 0].sum())
     traded = float((trades["quantity"] * (trades["entry_price"] + trades["exit_price"])).sum())
     gross = float(trades["gross_pnl"].sum())
+    days = _daily_returns(account.equity, initial_equity)
     return AccountMetrics(
         total_return=total,
         annualised_return=annualised,
@@ -87,13 +93,16 @@ def account_metrics(account: Account, timeframe: Timeframe, initial_equity: floa
         hit_rate=float((net > 0).mean()) if net.size else None,
         profit_factor=_ratio(gains, losses),
         var_95_bar=_value_at_risk(returns),
-        var_95_day=_daily_value_at_risk(account.equity, initial_equity),
+        var_95_day=_value_at_risk(days) if days is not None else None,
+        expected_shortfall_95_bar=_expected_shortfall(returns),
+        expected_shortfall_95_day=_expected_shortfall(days) if days is not None else None,
         trades=trades.height,
         average_trade_return=float(trades["return"].mean()) if net.size else None,  # type: ignore[arg-type]
         exposure=float(account.equity["exposure"].mean()),  # type: ignore[arg-type]
         gross_pnl=gross,
         slippage_paid=float(trades["slippage_cost"].sum()),
         fees_paid=float(trades["fees"].sum()),
+        funding_paid=float(trades["funding"].sum()),
         net_pnl=float(net.sum()),
         break_even_cost_bps=_ratio(gross, traded, 1e4),
     )
@@ -143,14 +152,17 @@ def _value_at_risk(returns: np.ndarray) -> float:
     return float(-np.quantile(returns, 0.05)) + 0.0  # no minus before a zero
 
 
-def _daily_value_at_risk(equity: pl.DataFrame, initial_equity: float) -> float | None:
+def _expected_shortfall(returns: np.ndarray) -> float:
+    """Of the returns at or below the quantile: at least one."""
+    return float(-returns[returns <= np.quantile(returns, 0.05)].mean()) + 0.0
+
+
+def _daily_returns(equity: pl.DataFrame, initial_equity: float) -> np.ndarray | None:
     """Of whole and part days; None with fewer than 20 days, where a 5 % quantile means nothing."""
     # A bar that closes at midnight belongs to the day that ends there.
     day = (pl.col("ts").dt.epoch("ms") - 1) // MILLISECONDS_PER_DAY
     closes = equity.group_by(day.alias("day"), maintain_order=True).agg(pl.col("equity").last())["equity"].to_numpy()
-    if closes.size < 20:
-        return None
-    return _value_at_risk(_returns(closes, initial_equity))
+    return _returns(closes, initial_equity) if closes.size >= 20 else None
 
 
 def _longest_below(equity: pl.DataFrame, timeframe: Timeframe) -> float:

@@ -1,7 +1,7 @@
 """The model card: everything a person has to know before trusting a model, as JSON that fits a schema.
 
 The card repeats what was measured elsewhere and measures nothing itself. Its JSON schema, `model_card.schema.json`
-beside this module, describes this format and the one before it; the pages made from it are in `.card_pages`, computing
+beside this module, describes this format and those before it; the pages made from it are in `.card_pages`, computing
 its figures again is `.card_verification`'s work.
 """
 
@@ -19,7 +19,7 @@ from levibot_core.models.bundle import BundleManifest
 from levibot_core.models.card_sections import CardInputs, Judgement
 from levibot_core.models.predictors import ENSEMBLE
 
-CARD_FORMAT: Final = "levibot-model-card/2"
+CARD_FORMAT: Final = "levibot-model-card/3"
 TOP_FEATURES = 20
 
 
@@ -93,7 +93,7 @@ def judged_card(card: dict[str, Any], judgement: Judgement) -> dict[str, Any]:
 
 
 def validate_card(card: dict[str, Any]) -> None:
-    """Check a card of this format, or of the one before it, against the schema.
+    """Check a card of this format, or of one before it, against the schema.
 
     Raises:
         SchemaError: it does not fit; the message names the first places.

@@ -39,7 +39,7 @@ def card_markdown(card: dict[str, Any]) -> str:
     """The card as Markdown for people.
 
     Args:
-        card: What `build_card` gave, or a JSON file of it, of this format or the one before it.
+        card: What `build_card` gave, or a JSON file of it, of this format or of one before it.
     """
     environment = Environment(  # noqa: S701 - the output is Markdown, not HTML
         loader=_LOADER, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -95,11 +95,15 @@ def verdict(card: dict[str, Any]) -> str:
 
 
 def _context(card: dict[str, Any]) -> dict[str, Any]:
+    against = card.get("against_base_rate") or {}
+    # Cards of format 2 were judged with less confidence.
+    confidence, bound = ("99.9 %", "upper_999") if "upper_999" in against else ("99 %", "upper_99")
     return {
         **_ABSENT_IN_FORMAT_1,
         **card,
         "verdict": verdict(card),
         "minutes": horizon_minutes(card),
+        "bound": {"confidence": confidence, "value": against.get(bound)},
         "event": "profits reached first" if "triple_barrier" in card["model"] else "rises",
         "order": PARTS,
         "long": LONG_THRESHOLD,

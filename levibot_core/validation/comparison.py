@@ -89,7 +89,7 @@ def compare_with_constants(
         _difference(probabilities, np.full(labels.size, constant), labels, times, overlap_bars, name)
         for constant, name in ((base_rate, f"the base rate {base_rate:.4f}"), (0.5, "always saying a half"))
     )
-    return max(comparisons, key=lambda comparison: comparison.upper_99)
+    return max(comparisons, key=lambda comparison: comparison.upper_999)
 
 
 def _compare(new: np.ndarray, old: np.ndarray, rows: pl.DataFrame, overlap_bars: int, name: str) -> LossComparison:
@@ -102,5 +102,5 @@ def _difference(
 ) -> LossComparison:
     found = paired_log_loss_difference(new, old, labels, overlap_bars, times)
     return LossComparison(
-        reference=name, mean=found.mean, lower_95=found.lower_95, upper_95=found.upper_95, upper_99=found.upper_99
+        reference=name, mean=found.mean, lower_95=found.lower_95, upper_95=found.upper_95, upper_999=found.upper_999
     )

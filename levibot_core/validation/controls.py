@@ -15,7 +15,6 @@ from statistics import fmean
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import binomtest
 
 from levibot_core.config import TrainingProfile
 from levibot_core.features.compute import compute_features
@@ -33,6 +32,7 @@ from levibot_core.models.metrics import expected_calibration_error
 from levibot_core.models.predictors import matrix_columns, read_booster
 from levibot_core.schemas import FUNDING_RATES
 from levibot_core.validation.comparison import compare_with_constants
+from levibot_core.validation.exact_share import exact_share_95
 from levibot_core.validation.gates import GateFacts, LossComparison, evaluate_gates
 from levibot_core.validation.split import SplitPlan, SplitResult, chronological_split
 
@@ -171,16 +171,6 @@ def _summary(name: str, group: list[ControlOutcome]) -> ControlSummary:
         within_noise=within_noise,
         within_noise_95=exact_share_95(within_noise, len(group)),
     )
-
-
-def exact_share_95(found: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share, of which `found` of `of` were seen: lower and upper limit, fractions.
-
-    C. J. Clopper, E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial"
-    (1934), two-sided.
-    """
-    interval = binomtest(found, of).proportion_ci(0.95, method="exact")
-    return float(interval.low), float(interval.high)
 
 
 def control_rows(control: Control) -> pl.DataFrame:

@@ -27,7 +27,7 @@ class LossComparison(BaseModel):
     mean: float
     lower_95: float
     upper_95: float
-    upper_99: float = Field(description="The true difference is below it with 99 %, one-sided confidence")
+    upper_999: float = Field(description="The true difference is below it with 99.9 %, one-sided confidence")
 
 
 class TradingFacts(BaseModel):
@@ -191,16 +191,17 @@ def _track_record(facts: TradingFacts | None) -> GateResult:
 
 
 def _beats(gate: str, comparison: LossComparison | None) -> GateResult:
-    # One candidate a night is judged: at 95 % a model without any skill would be promoted about once a month.
-    required = "log loss below the reference's on the same test rows, with 99 % confidence"
+    # One candidate a night is judged: at 95 % a model without any skill would be promoted about once a month, at 99 %
+    # three times a year. 99.9 % is once in three years.
+    required = "log loss below the reference's on the same test rows, with 99.9 % confidence"
     if comparison is None:
         return GateResult(gate=gate, passed=True, found="there is no champion to beat", required=required)
     found = (
         f"log loss {comparison.mean:+.5f} against {comparison.reference} "
-        f"(95 % interval {comparison.lower_95:+.5f} to {comparison.upper_95:+.5f}; with 99 % confidence below "
-        f"{comparison.upper_99:+.5f})"
+        f"(95 % interval {comparison.lower_95:+.5f} to {comparison.upper_95:+.5f}; with 99.9 % confidence below "
+        f"{comparison.upper_999:+.5f})"
     )
-    return GateResult(gate=gate, passed=comparison.upper_99 < 0.0, found=found, required=required)
+    return GateResult(gate=gate, passed=comparison.upper_999 < 0.0, found=found, required=required)
 
 
 def _provenance(facts: GateFacts) -> GateResult:

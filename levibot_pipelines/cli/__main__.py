@@ -1,5 +1,5 @@
 """`python -m levibot_pipelines.cli`, for where console scripts are not on the path."""
 
-from levibot_pipelines.cli.main import main
+from levibot_pipelines.cli.main import console
 
-main()
+console()

@@ -1,4 +1,4 @@
-"""`levibot backtest`: the backtests that were made, and one of them."""
+"""`levibot backtest`: the backtests that were made, one of them, and sweeps of configurations."""
 
 import json
 from typing import Annotated, Any
@@ -8,9 +8,11 @@ import typer
 from levibot_core.config import load_settings
 from levibot_core.errors import MarketDataUnavailableError
 from levibot_core.stores.paths import Home
+from levibot_pipelines.cli.backtest_sweep import sweep_backtests
 from levibot_pipelines.cli.output import JsonOption, first_of, print_facts, print_json, print_notes, print_table
 
 app = typer.Typer(help="Backtests of registered models.", no_args_is_help=True)
+app.command("sweep")(sweep_backtests)
 
 
 @app.command("list")

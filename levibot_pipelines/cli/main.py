@@ -1,7 +1,9 @@
 """The `levibot` command: its groups and commands, each imported from a module of its own when it is called."""
 
+import atexit
 import os
 import sys
+from typing import NoReturn
 
 import typer
 from rich.markup import escape
@@ -42,6 +44,7 @@ app = typer.Typer(
             "online": f"{_HERE}.online:app",
             "backtest": f"{_HERE}.backtest:app",
             "audit": f"{_HERE}.audit:app",
+            "certify": f"{_HERE}.certify:certify",
             "drill": f"{_HERE}.drill:app",
         }
     ),
@@ -77,5 +80,22 @@ def main() -> None:
         sys.exit(130)
 
 
+def console() -> NoReturn:
+    """`main` as a process: whatever was registered for the end runs, then the process ends at once.
+
+    Taking the interpreter apart would take a second, and DuckDB's binding prints fifty lines about objects that were
+    still in use wherever PyTorch and dbt are loaded as well. Remove when `levibot demo` ends quietly without it.
+    """
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    main()
+    console()

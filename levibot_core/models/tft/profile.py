@@ -36,9 +36,9 @@ class TFTProfile(BaseModel):
 
 # Consecutive windows share all but one bar, so an epoch sees a small part of them, spread over all the time there is.
 # Of 87,000 windows (the train part of 168 days of three symbols) `fast` sees 20,000 in all, and each is of two hours
-# instead of five: forecasting the other parts takes as long as the training. `full` sees 86,000, as many as there are,
-# with a network three times as slow: in less than a quarter of an hour on two cores. Early stopping seldom ends so few
-# epochs; the weights kept are the best epoch's all the same.
+# instead of five: forecasting the other parts takes as long as the training. `full` sees 49,000, with a network three
+# times as slow: eight minutes on two cores, so that a training of all families stays under half an hour there. Raise
+# its epochs where there is a GPU or a night; the weights kept are the best epoch's all the same.
 TFT_PROFILES: Final[Mapping[str, TFTProfile]] = MappingProxyType(
     {
         "fast": TFTProfile(
@@ -59,7 +59,7 @@ TFT_PROFILES: Final[Mapping[str, TFTProfile]] = MappingProxyType(
             lstm_layers=2,
             attention_heads=4,
             dropout=0.1,
-            epochs=14,
+            epochs=8,
             batch_size=512,
             limit_train_batches=12,
             validation_windows=2048,

@@ -18,7 +18,7 @@ from levibot_pipelines.workspace import Workspace
 
 CURRENT_DAYS = 7
 # Evidently draws every column at length: of all features its report would take a minute and nobody would read it.
-EVIDENTLY_FEATURES = 40
+EVIDENTLY_FEATURES = 20
 
 
 @dg.asset(

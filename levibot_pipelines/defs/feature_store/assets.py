@@ -5,13 +5,12 @@ import dagster as dg
 from levibot_core.config import load_settings
 from levibot_core.features.refresh import refresh_features
 from levibot_core.features.registry import FeatureSet, load_registry
-from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
-from levibot_core.stores.training_rows import read_inputs
 from levibot_pipelines.defs.shared.automation import follows_inputs
 from levibot_pipelines.defs.shared.metadata import OWNERS, column_schema, table
 from levibot_pipelines.defs.shared.partitions import single_run, slices_of, symbol_months
 from levibot_pipelines.online import warm_up
 from levibot_pipelines.references import SnapshotReference
+from levibot_pipelines.training_snapshot import build_snapshot
 from levibot_pipelines.workspace import Workspace
 
 _feature_set: FeatureSet = load_registry(load_settings().feature_set)
@@ -64,26 +63,7 @@ def training_snapshot(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[SnapshotReference]:
     """Features and labels of the window, as known at its end, frozen under an id that names their checksum."""
-    identity = workspace.ingested_source
-    start_ms, as_of_ms = training_window(workspace)
-    manifest = workspace.snapshots.build(
-        inputs=read_inputs(
-            workspace.lake,
-            source_key=identity.key,
-            market=workspace.settings.market,
-            timeframe=workspace.settings.timeframe,
-            symbols=workspace.settings.symbols,
-            as_of_ms=as_of_ms,
-        ),
-        feature_set=workspace.feature_set,
-        timeframe=workspace.timeframe,
-        horizon_bars=workspace.settings.label_bars,
-        source=identity,
-        market=workspace.settings.market,
-        as_of_ms=as_of_ms,
-        start_ms=start_ms,
-        triple_barrier=workspace.settings.triple_barrier,
-    )
+    manifest = build_snapshot(workspace)
     context.log.info(f"Snapshot {manifest.snapshot_id}: {manifest.rows:,} rows")
     return dg.MaterializeResult(
         value=SnapshotReference(snapshot_id=manifest.snapshot_id),
@@ -96,18 +76,6 @@ def training_snapshot(
             "path": dg.MetadataValue.path(workspace.home.snapshots / manifest.snapshot_id),
         },
     )
-
-
-def training_window(workspace: Workspace) -> tuple[int, int]:
-    """Start and as-of time of the training data, UTC milliseconds: the last whole days that every symbol has."""
-    dataset = workspace.candles(workspace.ingested_source)
-    until = workspace.settings.until
-    known = [
-        workspace.lake.latest_known_at_ms(dataset, symbol, before_ms=int(until.timestamp() * 1000) if until else None)
-        for symbol in workspace.settings.symbols
-    ]
-    as_of_ms = min(known) // MILLISECONDS_PER_DAY * MILLISECONDS_PER_DAY
-    return as_of_ms - workspace.settings.days * MILLISECONDS_PER_DAY, as_of_ms
 
 
 @dg.asset(

@@ -125,7 +125,7 @@ def test_holding_borrows_nothing_for_a_symbol_that_comes_late() -> None:
 
 
 def test_an_account_without_equity_takes_no_side() -> None:
-    everything = _FREE.model_copy(update={"equity_fraction": 1.0})
+    everything = _FREE.model_copy(update={"equity_fraction": 1.0, "maintenance_margin": None})
     bars = [(0, 100, 100), (1, 100, 100), (2, 300, 300), (3, 300, 300), (4, 300, 200), (5, 200, 100)]
 
     result = _run(bars, {0: 0.4, 1: 0.4, 2: 0.9, 3: 0.9, 4: 0.9}, everything)
@@ -133,7 +133,19 @@ def test_an_account_without_equity_takes_no_side() -> None:
     assert result.strategy.trades["side"].to_list() == ["short"]
     assert _bar_of(result, "exit_ts") == [3]
     assert result.strategy.equity["equity"].to_list() == [10_000, 10_000, -10_000, -10_000, -10_000, -10_000]
-    assert result.strategy.equity["exposure"].to_list() == [0, 1, None, None, None, 0]
+    assert result.strategy.equity["exposure"].to_list() == [0, 1, None, 0, 0, 0]
+
+
+def test_a_liquidated_account_is_closed_in_the_bar_that_ruined_it() -> None:
+    everything = _FREE.model_copy(update={"equity_fraction": 1.0})
+    bars = [(0, 100, 100), (1, 100, 100), (2, 150, 199.5), (3, 199.5, 100), (4, 100, 100)]
+
+    result = _run(bars, {0: 0.4, 1: 0.4, 2: 0.4, 3: 0.5}, everything)
+
+    # 50 of equity against a short of 19,950: less than 0.5 %. What is left is traded on.
+    assert result.strategy.trades["exit_reason"].to_list() == ["liquidation", "signal"]
+    assert _bar_of(result, "exit_ts") == [3, 4]
+    assert result.strategy.equity["equity"].to_list()[2:4] == pytest.approx([50, 50 + 50 * 99.5 / 199.5])
 
 
 def test_a_forecast_that_is_null_or_nan_or_outside_the_window_is_no_signal() -> None:

@@ -57,6 +57,7 @@ def test_figures_of_trades_are_those_computed_by_hand() -> None:
             "gross_pnl": [4.0, -2.0, 0.0],
             "fees": [0.5, 0.5, 0.5],
             "slippage_cost": [0.5, 0.5, 0.5],
+            "funding": [0.0, 0.0, 0.0],
             "net_pnl": [3.0, -3.0, -1.0],
             "return": [0.3, -0.15, -0.05],
         }
@@ -84,6 +85,19 @@ def test_value_at_risk_is_the_loss_that_95_of_100_steps_stay_below() -> None:
 
     assert figures.var_95_bar == pytest.approx(0.20)
     assert figures.var_95_day == pytest.approx(0.20)
+
+
+def test_expected_shortfall_is_the_mean_of_the_worst_twentieth() -> None:
+    equity = [100.0]
+    for percent in range(1, 41):
+        equity.append(equity[-1] * (1 - percent / 100))
+
+    figures = account_metrics(_account(equity[1:]), _DAY, 100.0)
+
+    # The two deepest falls of forty, as the quantile lies between the second and the third.
+    assert figures.expected_shortfall_95_bar == pytest.approx(0.395)
+    assert figures.expected_shortfall_95_day == pytest.approx(0.395)
+    assert account_metrics(_account([100.0, 100.0]), _DAY, 100.0).expected_shortfall_95_bar == 0.0
 
 
 def test_a_ruined_account_has_figures() -> None:

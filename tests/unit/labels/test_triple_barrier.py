@@ -71,7 +71,7 @@ _definitions = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(bars=_bars, others=_bars, definition=_definitions)
 def test_labels_are_those_of_a_loop_over_the_bars(
     bars: dict[int, Bar], others: dict[int, Bar], definition: TripleBarrierLabel

@@ -35,7 +35,7 @@ from levibot_core.validation.gates import GateResult, TradingFacts
 from levibot_core.validation.leak_report import LeakCheck, LeakReport
 from levibot_core.validation.split import SplitResult
 
-_FORMAT_2_ONLY = ("misuse", "intervals", "against_base_rate", "shap", "spread", "reproduction", "judgement")
+_SINCE_FORMAT_2 = ("misuse", "intervals", "against_base_rate", "shap", "spread", "reproduction", "judgement")
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +178,31 @@ def test_every_section_is_required(card: dict[str, Any]) -> None:
             validate_card(lacking)
 
 
-def test_a_card_of_the_earlier_format_is_still_read_and_shown(card: dict[str, Any]) -> None:
-    earlier = {name: part for name, part in card.items() if name not in _FORMAT_2_ONLY}
+def test_a_card_of_the_first_format_is_still_read_and_shown(card: dict[str, Any]) -> None:
+    earlier = {name: part for name, part in card.items() if name not in _SINCE_FORMAT_2}
     earlier["format"] = "levibot-model-card/1"
     validate_card(earlier)
     assert "Not judged yet" in card_markdown(earlier)
     assert "Promotion gates" not in card_html(earlier)
     with pytest.raises(SchemaError, match="shap"):
         validate_card({**earlier, "shap": card["shap"]})
+
+
+def test_a_card_of_format_2_is_shown_with_the_confidence_it_was_judged_with(
+    card: dict[str, Any], judgement: Judgement
+) -> None:
+    judged = judged_card(card, judgement)
+    against = {name: value for name, value in card["against_base_rate"].items() if name != "upper_999"}
+    for earlier in (card, judged):
+        earlier = {**earlier, "format": "levibot-model-card/2", "against_base_rate": {**against, "upper_99": -0.0123}}
+        validate_card(earlier)
+        for shown in (card_markdown(earlier), _Page(card_html(earlier)).text):
+            assert re.search(r"with 99 % confidence below\s-0\.01230", shown)
+    bound = re.escape(f"{card['against_base_rate']['upper_999']:+.5f}")
+    for shown in (card_markdown(judged), _Page(card_html(judged)).text):
+        assert re.search(rf"with 99\.9 % confidence below\s{bound}", shown)
+    with pytest.raises(SchemaError, match="against_base_rate"):
+        validate_card({**card, "against_base_rate": against})
 
 
 def test_figures_that_are_no_numbers_never_reach_a_card(inputs: CardInputs) -> None:

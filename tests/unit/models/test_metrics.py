@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr
 from sklearn import metrics as reference
 
 from levibot_core.errors import DataQualityError
@@ -140,6 +141,17 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(kind: str) -> N
         found = mean_with_interval(values.ravel(), np.tile(np.arange(bars), symbols), BANDWIDTH_PER_OVERLAP * overlap)
         hits += found.lower_95 <= 0.0 <= found.upper_95
     assert 0.90 <= hits / markets <= 0.99
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2, 1.0])
+def test_the_truth_is_above_the_upper_bound_once_in_a_thousand(share: float) -> None:
+    # The mean of white noise is independent of its standard error: how likely the bound holds is known of every series.
+    generator, bars, series = np.random.default_rng(9), 200, 1500
+    missed = []
+    for _ in range(series):
+        found = mean_with_interval(generator.normal(size=bars), np.arange(bars), round(share * bars) - 1)
+        missed.append(1.0 - ndtr((found.upper_999 - found.mean) * np.sqrt(bars)))
+    assert np.mean(missed) == pytest.approx(0.001, rel=0.3)
 
 
 def test_a_better_forecaster_has_a_difference_below_zero() -> None:

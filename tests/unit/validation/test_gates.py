@@ -14,7 +14,7 @@ from levibot_core.validation.gates import (
     rebuild_gate,
 )
 
-_BETTER = LossComparison(reference="the champion", mean=-0.01, lower_95=-0.02, upper_95=-0.002, upper_99=-0.001)
+_BETTER = LossComparison(reference="the champion", mean=-0.01, lower_95=-0.02, upper_95=-0.002, upper_999=-0.001)
 _GOOD: dict[str, Any] = {
     "leak_check_passed": True,
     "calibration_error": 0.02,
@@ -49,13 +49,13 @@ def test_a_good_candidate_passes_every_gate_in_order() -> None:
         (
             {
                 "against_champion": LossComparison(
-                    reference="x", mean=-0.01, lower_95=-0.03, upper_95=-0.001, upper_99=0.0
+                    reference="x", mean=-0.01, lower_95=-0.03, upper_95=-0.001, upper_999=0.0
                 )
             },
             "beats_champion",
         ),
         (
-            {"against_base_rate": LossComparison(reference="x", mean=0.0, lower_95=0.0, upper_95=0.0, upper_99=0.0)},
+            {"against_base_rate": LossComparison(reference="x", mean=0.0, lower_95=0.0, upper_95=0.0, upper_999=0.0)},
             "beats_base_rate",
         ),
         ({"snapshot_verified": False}, "provenance"),
