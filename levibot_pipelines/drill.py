@@ -55,8 +55,8 @@ class DrillNight:
 def overconfident(bundle: ModelBundle, factor: float) -> ModelBundle:
     """The same model with a calibration that claims too much: the log-odds of every forecast times a factor.
 
-    It is what a calibrator leaves that was fitted on rows the model had seen. Predictor, features and optional parts
-    are the same, so that nothing but what it forecasts gives it away.
+    So forecasts a model whose calibration was forgotten, or fitted on rows that the model had seen. Predictor, features
+    and optional parts are the same: nothing but what it forecasts gives it away.
     """
     family = FAMILIES[bundle.manifest.family]
     own = {name: content for name, content in bundle.files.items() if family.owns(name)}

@@ -62,10 +62,13 @@ class ComparisonNight:
 
 
 def shadow_comparison(workspace: Workspace) -> Comparison | None:
-    """The challenger against the champion; None where there is none but the champion, or it was rolled back."""
+    """The challenger against the champion; None where there is none that was never champion.
+
+    An earlier champion comes back by a rollback: promoted, it would have the one it replaces as the one before it.
+    """
     registry = workspace.registry
     champion, challenger = registry.by_alias(CHAMPION), registry.by_alias(CHALLENGER)
-    if champion is None or challenger is None or champion.version == challenger.version:
+    if champion is None or challenger is None or challenger.version in champions(registry):
         return None
     if challenger.tags.get(STATE_TAG) == ROLLED_BACK:
         return None

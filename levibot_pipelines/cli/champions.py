@@ -113,8 +113,8 @@ def _show_comparison(report: dict[str, Any]) -> None:
             + (promotes if report["kind"] == "shadow" else "")
             + f"{'no longer waited for' if report['kind'] == 'shadow' else 'rolled back'} when e worse, the mean of "
             f"both, is {report['decisive']:g} (so far at most {verdict['worse_peak']:.3g}).",
-            "Expected to be known "
-            + ("not in sight yet." if expected is None else f"{expected:.1f} days after the first block."),
+            "Going on as so far, it is known "
+            + ("in no time that is in sight." if expected is None else f"{expected:.1f} days after the first block."),
         ]
     )
 

@@ -26,7 +26,9 @@ def drills() -> None:
 
 @app.command("rollback")
 def rollback(
-    factor: Annotated[float, typer.Option(min=1.5, help="What the log-odds of the bad model are multiplied by.")] = 6.0,
+    factor: Annotated[
+        float, typer.Option(min=1.5, help="What the log-odds of the bad model are multiplied by.")
+    ] = 20.0,
     until: Annotated[str | None, typer.Option(help="Take in bars up to that day first, such as 2023-04-01.")] = None,
     as_json: JsonOption = False,
 ) -> None:

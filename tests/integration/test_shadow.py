@@ -174,28 +174,31 @@ def test_a_better_challenger_is_promoted_once_its_gates_passed(
     bad = _register(workspace, overconfident(registry.load_bundle(good.version), 6.0))
     promote(registry, bad, "ada", "by mistake", forced=True)
     registry.point(CHALLENGER, good.version)
+    assert look_at_challenger(workspace) is None  # An earlier champion comes back by a rollback.
+    better = _register(workspace, registry.load_bundle(good.version))
+    registry.point(CHALLENGER, better)
 
     # Its gates were judged against another champion, and without its recipe they cannot be judged anew.
-    registry.annotate(good.version, {"gates": GATES, JUDGED_AGAINST: "1"})
+    registry.annotate(better, {"gates": GATES, JUDGED_AGAINST: "1"})
     with pytest.raises(RegistryError, match=r"recipe\.json"):
         look_at_challenger(workspace)
-    registry.annotate(good.version, {"gates": GATES.replace("true", "false"), JUDGED_AGAINST: str(bad)})
+    registry.annotate(better, {"gates": GATES.replace("true", "false"), JUDGED_AGAINST: str(bad)})
     refused = look_at_challenger(workspace)
     assert refused is not None
     assert "did not pass leak_check" in refused.action
-    assert _aliases(registry) == {CHAMPION: bad, CHALLENGER: good.version}
+    assert _aliases(registry) == {CHAMPION: bad, CHALLENGER: better}
 
-    registry.annotate(good.version, {"gates": GATES})
+    registry.annotate(better, {"gates": GATES})
     assert challenger_in_shadow(workspace) is not None
     _, shown, _ = run_levibot("models", "compare", "--json")
     reports = {report["kind"]: report for report in json.loads(shown)["comparisons"]}
-    assert (reports["shadow"]["better"], reports["shadow"]["contender"]) == (True, good.version)
-    assert "not in sight" in run_levibot("models", "compare")[1] or "days after" in run_levibot("models", "compare")[1]
+    assert (reports["shadow"]["better"], reports["shadow"]["contender"]) == (True, better)
+    assert f"Challenger {better} against version {bad}" in run_levibot("models", "compare")[1]
 
     outcome = look_at_challenger(workspace)
     assert outcome is not None
     assert outcome.action.startswith("promoted")
-    assert _aliases(registry)[CHAMPION] == good.version
+    assert _aliases(registry)[CHAMPION] == better
     newest = changes(registry)[-1]
     assert (newest.event, newest.forced, newest.from_version) == ("promotion", False, bad)
     assert newest.evidence["e_better_log_loss"] == outcome.verdict.log_loss.better_peak
