@@ -18,12 +18,15 @@ from levibot_core.models.tft.predictor import TFTPredictor, read_tft
 from levibot_core.models.tft.profile import TFT_PROFILES
 from levibot_core.models.tft.training import train_tft
 
-PROFILE = TFT_PROFILES["fast"].model_copy(update={"epochs": 3})
+# Wider open than `fast`, whose windows are short so that a demo is: five hours, and every window may be drawn.
+PROFILE = TFT_PROFILES["fast"].model_copy(
+    update={"window": 60, "epochs": 3, "limit_train_batches": 12, "stride": 1},
+)
 VALIDATION_SHARE = 0.1
 
 
 def transformer(known: Known) -> Callable[[int], Score]:
-    """The Temporal Fusion Transformer of profile `fast`, three epochs, asked through ONNX Runtime as serving does."""
+    """The network of profile `fast`, windows of 60 bars, three epochs, asked through ONNX Runtime as serving does."""
     bars, features = known.recording.bars, tft_features(known.recording.period.features)
     train, validation = newest_apart(known_bars(known), VALIDATION_SHARE)
 
