@@ -61,7 +61,8 @@ def _portfolio(
         size_type="value",
         fees=0.0015,
         slippage=0.0005,
-        init_cash=10_000.0,
+        # Enough for every order: costs would use up less long before the end.
+        init_cash=1_000_000.0,
         cash_sharing=True,
         group_by="configuration",
         freq="5min",
