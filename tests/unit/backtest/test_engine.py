@@ -197,7 +197,7 @@ def _market(series: list[tuple[float, float, float, bool]]) -> tuple[Bars, dict[
 
 
 @given(_SERIES)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=40)
 def test_money_is_neither_made_nor_lost_by_the_bookkeeping(series: list[tuple[float, float, float, bool]]) -> None:
     bars, probabilities = _market(series)
 
@@ -230,7 +230,7 @@ def _books(account: Account, candles: pl.DataFrame, fee: float, symbol_closes: d
 
 
 @given(_SERIES, _SERIES)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_cash_and_positions_are_the_equity_at_every_bar(
     first: list[tuple[float, float, float, bool]], second: list[tuple[float, float, float, bool]]
 ) -> None:
@@ -247,7 +247,7 @@ def test_cash_and_positions_are_the_equity_at_every_bar(
 
 
 @given(_SERIES, st.floats(0, 0.01), st.floats(0, 0.01), st.floats(0, 0.01), st.floats(0, 0.01))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_higher_costs_never_raise_the_final_equity(
     series: list[tuple[float, float, float, bool]], fee: float, more_fee: float, slippage: float, more_slippage: float
 ) -> None:
@@ -260,7 +260,7 @@ def test_higher_costs_never_raise_the_final_equity(
 
 
 @given(_SERIES)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_no_fill_comes_before_the_close_of_the_bar_that_asked_for_it(
     series: list[tuple[float, float, float, bool]],
 ) -> None:
@@ -283,7 +283,7 @@ def test_no_fill_comes_before_the_close_of_the_bar_that_asked_for_it(
 
 
 @given(_SERIES, st.integers(1, 39), _PRICES)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_the_future_changes_no_earlier_fill_and_no_earlier_equity(
     series: list[tuple[float, float, float, bool]], cut: int, other: float
 ) -> None:
@@ -302,7 +302,7 @@ def test_the_future_changes_no_earlier_fill_and_no_earlier_equity(
 
 
 @given(_SERIES, st.floats(0, 0.01), st.floats(0, 0.01))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_no_price_change_and_no_cost_leave_the_equity_as_it_was(
     series: list[tuple[float, float, float, bool]], fee: float, slippage: float
 ) -> None:
