@@ -22,6 +22,7 @@ ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / ".levibot-setup"
 CONSTRAINTS = ROOT / "constraints.txt"
+KERNELS = ROOT / "scripts" / "compile_kernels.py"
 REQUIRED_PYTHON = (3, 11)
 
 
@@ -73,6 +74,9 @@ def build(extras: str) -> int:
             "The packages could not be installed; the messages above say why. A package registry must be reachable "
             "during set-up, directly or through PIP_INDEX_URL. Then run the command again."
         )
+    say("Compiling the kernels")
+    if not run([str(PYTHON), str(KERNELS)]):
+        return fail("The kernels could not be compiled; the messages above say why. Then run the command again.")
     STAMP.write_text(fingerprint(extras), encoding="utf-8")
     say(f"Ready after {time.monotonic() - started:.0f} s")
     return 0

@@ -29,7 +29,7 @@ OF_OWN_BARS = [spec.name for spec in NEWEST.features if "own" in origins_of(spec
 
 # Without shrinking: a failure is the same in any of these small markets, and shrinking one takes minutes.
 slowly = settings(
-    max_examples=8,
+    max_examples=5,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],

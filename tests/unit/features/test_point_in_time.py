@@ -72,7 +72,7 @@ def oracle(spine: pl.DataFrame, features: pl.DataFrame, as_of: int | None, max_a
     return pl.DataFrame(answers, schema=schema).with_columns(times)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows=ROWS, questions=QUESTIONS, as_of=st.none() | st.integers(-1, 25), max_age=st.none() | st.integers(0, 12))
 def test_every_row_gets_the_newest_of_what_was_known(
     rows: list[Row], questions: list[tuple[str, int]], as_of: int | None, max_age: int | None

@@ -67,7 +67,7 @@ def same_bits(lake: Lake, expected: pl.DataFrame) -> bool:
 
 
 @settings(
-    max_examples=4,
+    max_examples=3,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
