@@ -39,8 +39,9 @@ def sweep(market: Market, configurations: Sequence[BacktestParameters], threads:
     Returns:
         One row per configuration, in their order: `configuration` (from 0 on); the parameters in which they differ;
         then `final_equity`, `total_return`, `sharpe`, `sortino`, `volatility`, `max_drawdown`, `calmar`, `hit_rate`,
-        `profit_factor`, `turnover`, `exposure`, `trades`, `fills`, `fees`, `slippage`, `funding` (quote currency),
-        `liquidations` and `stopped_days`, as `.metrics` defines them; null where undefined.
+        `profit_factor`, `turnover`, `exposure`, `trades`, `fills`, `fees_paid`, `slippage_paid`,
+        `funding_paid` (quote currency), `liquidations` and `stopped_days`, as `.metrics` defines them; null where
+        undefined.
 
     Raises:
         ConfigurationError: there is no configuration, or no thread.
@@ -148,7 +149,8 @@ def _figures(sums: FloatArray, initial_equity: FloatArray, market: Market) -> pl
         "hit_rate": _ratio(by_name["winning_trades"], by_name["trades"]),
         "profit_factor": _ratio(by_name["gains"], by_name["losses"]),
         "turnover": _ratio(by_name["traded"], by_name["equity_mean"]),
-        **{name: by_name[name] for name in ("exposure", "trades", "fills", "fees", "slippage", "funding")},
+        **{name: by_name[name] for name in ("exposure", "trades", "fills")},
+        **{f"{name}_paid": by_name[name] for name in ("fees", "slippage", "funding")},
         **{name: by_name[name] for name in ("liquidations", "stopped_days")},
     }
     return pl.DataFrame(columns).with_columns(pl.all().fill_nan(None)).with_columns(pl.col(_COUNTS).cast(pl.Int64))

@@ -17,7 +17,7 @@ _USUAL_GRID = (
     "latency_bars=1,2",
     "equity_fraction=0.05,0.1,0.15,0.2,0.25",
 )
-_SHOWN = ("total_return", "sharpe", "max_drawdown", "hit_rate", "turnover", "trades", "fees")
+_SHOWN = ("total_return", "sharpe", "max_drawdown", "hit_rate", "turnover", "trades", "fees_paid")
 
 
 def sweep_backtests(
@@ -58,7 +58,7 @@ def sweep_backtests(
     shown = [*varied, *_SHOWN] if sort_by in _SHOWN else [*varied, *_SHOWN, sort_by]
     print_table(
         f"{figures.height:,} configurations of version {version} in {seconds:.1f} s, the best by {sort_by}",
-        shown,
+        [name.replace("_", " ") for name in shown],  # which a narrow terminal breaks between words
         [[_text(value) for value in row] for row in ranked.select(shown).head(top).iter_rows()],
     )
     print_notes([f"The best of {figures.height:,} was lucky too: deflate its Sharpe ratio by as many trials."])

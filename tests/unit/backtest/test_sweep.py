@@ -48,8 +48,8 @@ def test_a_sweep_gives_the_figures_of_single_runs(case: Case) -> None:
         expected = account_metrics(account, case.timeframe, parameters.initial_equity)
         assert figures["final_equity"] == account.equity["equity"][-1]
         assert figures["trades"] == account.trades.height
-        assert figures["fees"] == pytest.approx(account.trades["fees"].sum())
-        assert figures["funding"] == pytest.approx(account.trades["funding"].sum(), abs=1e-9)
+        assert figures["fees_paid"] == pytest.approx(account.trades["fees"].sum())
+        assert figures["funding_paid"] == pytest.approx(account.trades["funding"].sum(), abs=1e-9)
         assert figures["exposure"] == pytest.approx(expected.exposure)
         for name in _SHARED:
             assert figures[name] == _close_to(getattr(expected, name)), name
@@ -74,6 +74,12 @@ def test_a_sweep_names_the_parameters_that_differ_and_is_the_same_on_two_threads
     assert swept["sizing"].to_list() == ["fixed", "kelly", "kelly"] * 3
     assert "taker_fee" not in swept.columns
     assert swept.equals(sweep(market, grid, threads=2))
+
+
+def test_no_parameter_has_the_name_of_a_figure() -> None:
+    """Else a sweep that varies it has a column twice."""
+    figures = set(sweep(_market(), [BacktestParameters()]).columns)
+    assert not figures & {*BacktestParameters.model_fields, *SizingRule.model_fields}
 
 
 def test_windows_roll_to_the_end_of_the_data_each_with_its_own_account() -> None:
