@@ -156,13 +156,30 @@ def _refuse_when_busy(instance: "DagsterInstance", home: Home) -> None:
 
 
 def _outcome(run_id: str, result: "ExecuteInProcessResult") -> RunOutcome:
-    failures = {event.step_key or "run": _reason(event) for event in result.all_events if event.is_step_failure}
+    failed_checks = _failed_checks(result)
+    failures = {
+        step: failed_checks.get(step) or _reason(event)
+        for event in result.all_events
+        if event.is_step_failure
+        for step in (event.step_key or "run",)
+    }
     return RunOutcome(
         run_id=run_id,
         succeeded=result.success,
         refused=not result.success and set(failures) == {GATES_STEP},
         failures=failures,
     )
+
+
+def _failed_checks(result: "ExecuteInProcessResult") -> dict[str, str]:
+    """What the failed blocking checks of each step found; Dagster's own error has their names alone."""
+    found: dict[str, list[str]] = {}
+    for event in result.all_events:
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.blocking:
+                found.setdefault(event.step_key or "run", []).append(f"{check.check_name}: {check.description}")
+    return {step: "; ".join(said) for step, said in found.items()}
 
 
 def _reason(event: "DagsterEvent") -> str:

@@ -1,8 +1,10 @@
 """What a person sees who gives the command something it cannot use: one message, exit code 1, no traceback."""
 
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from levibot_core.config import load_settings
@@ -61,6 +63,32 @@ def test_a_demo_that_cannot_start_says_why(
         monkeypatch.setenv(name, value.format(empty=empty_folder, closed="http://127.0.0.1:9"))
 
     assert mentioned in _fails(monkeypatch, capsys, "demo")
+
+
+def test_candles_that_cannot_be_stop_the_run_with_their_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bars = pl.int_range(0, 3 * 288, eager=True)
+    prices = 100.0 + bars % 7
+    pl.DataFrame(
+        {
+            "ts": (datetime(2025, 1, 1, tzinfo=UTC) + bars * timedelta(minutes=5)).dt.cast_time_unit("ms"),
+            "symbol": "BTC/USDT",
+            "open": prices,
+            "high": prices + 1.0,
+            "low": prices - 1.0,
+            "close": (prices + 0.5).set(bars == 600, float("nan")),
+            "volume": 5.0,
+        }
+    ).write_parquet(tmp_path / "candles_5m_somewhere_BTCUSDT.parquet")
+    settings = {"HOME": tmp_path / "home", "MARKET_DATA": tmp_path, "SOURCE": "recorded", "SYMBOLS": "BTC/USDT"}
+    for name, value in {**settings, "DAYS": 3, "THREADS": 1}.items():
+        monkeypatch.setenv(f"LEVIBOT_{name}", str(value))
+
+    said = _fails(monkeypatch, capsys, "run")
+
+    assert "candles_quality: ohlc_consistency: " in said
+    assert "2025-01-03T02:00" in said or "2025-01-03 02:00" in said
 
 
 def test_a_home_that_cannot_be_written_is_named(
