@@ -18,7 +18,13 @@ from levibot_core.backtest.charts import drawdown_svg, equity_svg, monthly_svg, 
 from levibot_core.backtest.comparison import AccountComparison
 from levibot_core.backtest.engine import Account, BacktestResult
 from levibot_core.backtest.metrics import BacktestSummary
-from levibot_core.backtest.sensitivity_charts import capacity_svg, edges_svg, random_entries_svg, surface_svg
+from levibot_core.backtest.sensitivity_charts import (
+    capacity_svg,
+    edges_svg,
+    random_entries_svg,
+    short_amount,
+    surface_svg,
+)
 from levibot_core.backtest.simulation_funding import FundingUse
 from levibot_core.backtest.simulation_parameters import BacktestParameters
 from levibot_core.stores.files import write_json_atomically, write_text_atomically
@@ -79,7 +85,13 @@ def html_report(report: Report) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "share": _share, "number": _number, "price": _price}
+    environment.filters |= {
+        "percent": _percent,
+        "share": _share,
+        "number": _number,
+        "price": _price,
+        "money": short_amount,
+    }
     result, analysis, parameters = report.result, report.analysis, report.result.parameters
     trades, equity = result.strategy.trades, result.strategy.equity
     return environment.get_template("report.html.j2").render(
@@ -156,8 +168,8 @@ def duel_in_words(found: AccountComparison) -> str:
     if found.days_better == found.days_worse == 0:
         return f"Both accounts were the same on all {found.days} days."
     words = (
-        f"{found.name} was better on {found.days_better} of {found.days} days and worse on {found.days_worse}; the "
-        f"mean difference of a day is {found.mean_daily_difference * 1e4:+.2f} bps"
+        f"{found.name.capitalize()} was better on {found.days_better} of {found.days} days and worse on "
+        f"{found.days_worse}; the mean difference of a day is {found.mean_daily_difference * 1e4:+.2f} bps"
     )
     if found.lower_95 is None or found.upper_95 is None:
         return f"{words}, of too few days for an interval."

@@ -62,7 +62,7 @@ def capacity_svg(points: Sequence[CapacityPoint], what: str) -> str:
     parts = [grid_line(LEFT, upright(mark), WIDTH - RIGHT, upright(mark)) for mark in marks]
     parts += [label(LEFT - 7, upright(mark) + 4, number(mark), "end") for mark in marks]
     decades = [capital for capital, _ in shown if math.isclose(math.log10(capital) % 1.0, 0.0, abs_tol=1e-9)]
-    parts += [label(across(math.log10(capital)), _BOTTOM + 17, _short(capital), "middle") for capital in decades]
+    parts += [label(across(math.log10(capital)), _BOTTOM + 17, short_amount(capital), "middle") for capital in decades]
     parts.append(
         f'<line x1="{LEFT}" y1="{upright(0.0):.1f}" x2="{WIDTH - RIGHT}" y2="{upright(0.0):.1f}" class="even"/>'
     )
@@ -100,9 +100,10 @@ def edges_svg(edges: ForecastEdges) -> str:
     ]
     parts += [label(LEFT, upright(math.log10(mark)) + 4, f"{mark * 100:g} %", "end") for mark in decades]
     parts += [label(across(tick), _BOTTOM + 17, number(tick), "middle") for tick in ticks(0.0, edges.curve_bps[-1], 6)]
+    end = edges.curve_share.index(0.0) + 1  # where none is left, which the last cost is chosen to be
     points = " ".join(
         f"{across(cost):.1f},{upright(math.log10(max(share, floor))):.1f}"
-        for cost, share in zip(edges.curve_bps, edges.curve_share, strict=True)
+        for cost, share in zip(edges.curve_bps[:end], edges.curve_share[:end], strict=True)
     )
     at = across(edges.round_trip_bps)
     parts += [
@@ -114,7 +115,7 @@ def edges_svg(edges: ForecastEdges) -> str:
     return drawing(WIDTH, _BOTTOM + 40, "Share of forecasts that would pay, by cost", parts)
 
 
-def _short(capital: float) -> str:
+def short_amount(capital: float) -> str:
     """Money in few letters: 10k, 1M."""
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if capital >= unit:

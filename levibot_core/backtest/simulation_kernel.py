@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 _BOUND_SLACK: Final = 1e-9
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def run_account(  # type: ignore[no-untyped-def]
     planes, whole, reach, days, funding_bars, funding, configurations, row, curves, fills, totals
 ):
@@ -135,9 +135,8 @@ def _set_goal(  # type: ignore[no-untyped-def]
     if side != 0:
         share = rules.equity_fraction
         if rules.kelly:
-            share = _kelly_share(
-                rules, planes[at.FORECAST, decision, symbol], side, planes[at.VOLATILITY, decision, symbol]
-            )
+            belief, volatility = planes[at.FORECAST, decision, symbol], planes[at.VOLATILITY, decision, symbol]
+            share = _kelly_share(rules, belief, side, volatility)
         amount = min(min(share, rules.symbol_cap) * budget, _room(planes, rules, book, bar, symbol, equity))
         if amount <= 0.0:
             side, amount = 0, 0.0
@@ -245,8 +244,7 @@ def _fill(  # type: ignore[no-untyped-def]
     if number < fills.shape[0]:
         fills[number, 0], fills[number, 1], fills[number, 2] = bar, symbol, quantity
         fills[number, 3], fills[number, 4], fills[number, 5] = price, reference, fee
-        fills[number, 6], fills[number, 7] = book[at.POSITION, symbol], book[at.PAID, symbol]
-        fills[number, 8] = reason
+        fills[number, 6], fills[number, 7], fills[number, 8] = book[at.POSITION, symbol], book[at.PAID, symbol], reason
     book[at.PAID, symbol] = 0.0
     if book[at.POSITION, symbol] == 0.0:
         _end_trade(book, totals, symbol)
@@ -265,9 +263,7 @@ def _end_trade(book: FloatArray, totals: FloatArray, symbol: int) -> None:
 
 
 @njit(inline="always")
-def _valued(  # type: ignore[no-untyped-def]
-    planes, book, bar, longs_at, shorts_at
-):
+def _valued(planes, book, bar, longs_at, shorts_at):  # type: ignore[no-untyped-def]
     """Worth of the positions at those planes' prices, and the sum of their sizes."""
     value = gross = 0.0
     for symbol in range(book.shape[1]):
@@ -283,7 +279,7 @@ def _valued(  # type: ignore[no-untyped-def]
     return value, gross
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _close_all(  # type: ignore[no-untyped-def]
     planes, rules, book, fills, totals, bar, longs_at, shorts_at, reason
 ):

@@ -105,7 +105,7 @@ def _run_rows(market: Market, rows: npt.NDArray[np.void], first: int, step: int,
         sums[row, len(_CURVE_FIGURES) :] = totals
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _add_up(equity: FloatArray, gross: FloatArray, initial_equity: float, sums: FloatArray) -> None:
     """The sums over the bars that figures need, in the order of `_CURVE_FIGURES`; (bars,)."""
     before = highest = initial_equity

@@ -28,7 +28,9 @@ def sweep_backtests(
     live_policy: Annotated[bool, typer.Option(help="Start from the sizes and limits of the live engines.")] = False,
     sort_by: Annotated[str, typer.Option(help="Figure to sort by, best first.")] = "sharpe",
     top: Annotated[int, typer.Option(help="Rows of the table.", min=1)] = 10,
-    threads: Annotated[int, typer.Option(help="Configurations that run at a time.", min=1)] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Configurations that run at a time; LEVIBOT_THREADS if unset.", min=1)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run many configurations, 1,000 where nothing is varied, on the test rows; each of them is another trial."""
@@ -48,7 +50,7 @@ def sweep_backtests(
         backtest = account_of(workspace, subject.bundle, subject.snapshot, subject.rows, base)
     started = time.perf_counter()
     with working(f"Running {len(configurations):,} configurations"):
-        figures = sweep(backtest.market, configurations, threads)
+        figures = sweep(backtest.market, configurations, threads or workspace.settings.threads)
     seconds = time.perf_counter() - started
     ranked = _ranked(figures, sort_by)
     if as_json:

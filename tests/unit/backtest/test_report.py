@@ -46,7 +46,7 @@ def _backtest(promise: float, seed: int = 7) -> ModelBacktest:
     random = np.random.default_rng(seed)
     known = random.normal(0.0, 1.0, BARS)
     returns = 0.004 * random.normal(0.0, 1.0, BARS)
-    returns[2:] += 0.006 * known[:-2]
+    returns[1:] += 0.006 * known[:-1]
     closes = 100.0 * np.exp(np.cumsum(returns))
     candles = pl.DataFrame(
         {
