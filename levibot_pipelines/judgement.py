@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from levibot_core.backtest.candidate import backtest_model
 from levibot_core.backtest.metrics import backtest_metrics
 from levibot_core.errors import SnapshotError
 from levibot_core.models.card_sections import Judgement
@@ -26,6 +25,7 @@ from levibot_core.validation.gates import (
     evaluate_trading_gates,
 )
 from levibot_core.validation.trading_evidence import measure_trading
+from levibot_pipelines.backtests import account_of
 from levibot_pipelines.card_inputs import Subject
 from levibot_pipelines.rebuilding import REBUILD_TAG
 from levibot_pipelines.registry import RegisteredVersion
@@ -62,13 +62,13 @@ def judge(
         rebuild_detail="; ".join(rebuilt.get("mismatches", ())),
         trading=_trading(workspace, subject),
     )
-    result = backtest_model(subject.bundle, subject.snapshot, subject.split.test)
+    backtest = account_of(workspace, subject.bundle, subject.snapshot, subject.split.test)
     return Judgement(
         at=datetime.now(UTC),
         gates=evaluate_gates(facts),
         champion_version=champion.version if champion else None,
         against_champion=against_champion,
-        sharpe=backtest_metrics(result).strategy.sharpe,
+        sharpe=backtest_metrics(backtest.result).strategy.sharpe,
         trading=facts.trading,
         trading_gates=evaluate_trading_gates(facts),
     )

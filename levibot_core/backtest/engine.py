@@ -11,12 +11,12 @@ import polars as pl
 
 from levibot_core.backtest.simulation import Simulation, simulate
 from levibot_core.backtest.simulation_market import Market
-from levibot_core.backtest.simulation_parameters import LIVE_POLICY, BacktestParameters
+from levibot_core.backtest.simulation_parameters import LIVE_ACCOUNT, LIVE_POLICY, BacktestParameters
 from levibot_core.backtest.simulation_trades import round_trips
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TIMESTAMP
 
-__all__ = ["LIVE_POLICY", "Account", "BacktestParameters", "BacktestResult", "run_backtest", "run_on"]
+__all__ = ["LIVE_ACCOUNT", "LIVE_POLICY", "Account", "BacktestParameters", "BacktestResult", "run_backtest", "run_on"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """The strategy's account, and that of buying at the first fill and holding to the end at the same costs."""
+    """The strategy's account, and that of buying the coins at the first fill and holding them to the end.
+
+    Both pay the same costs; funding is paid by the strategy alone, which trades perpetuals.
+    """
 
     strategy: Account
     buy_and_hold: Account
@@ -82,7 +85,8 @@ def run_on(market: Market, parameters: BacktestParameters) -> BacktestResult:
         DataQualityError: the parameters need what the market does not have.
     """
     strategy = simulate(market, parameters)
-    held = market.believing(1.0)
+    # Who holds buys the coin itself, and pays no funding.
+    held = market.believing(1.0).without_funding()
     return BacktestResult(
         strategy=account_of(strategy),
         buy_and_hold=account_of(simulate(held, holding_parameters(parameters, len(market.symbols)))),

@@ -4,6 +4,7 @@ A figure that is undefined (no trade, no variation) is None, never infinite. Ann
 """
 
 import math
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from levibot_core.backtest.engine import Account, BacktestResult
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
+
+_FEWEST_DAYS: Final = 20
 
 
 class AccountMetrics(BaseModel):
@@ -67,7 +70,7 @@ def backtest_metrics(result: BacktestResult) -> BacktestSummary:
 def account_metrics(account: Account, timeframe: Timeframe, initial_equity: float) -> AccountMetrics:
     """The figures of one account that began with `initial_equity` (quote currency)."""
     equity = account.equity["equity"].to_numpy()
-    returns = _returns(equity, initial_equity)
+    returns = bar_returns(equity, initial_equity)
     per_year = timeframe.bars_per_year
     total = float(equity[-1] / initial_equity - 1.0)
     annualised = _annualised(total, per_year / returns.size)
@@ -79,7 +82,9 @@ def account_metrics(account: Account, timeframe: Timeframe, initial_equity: floa
     gains, losses = float(net[net > 0].sum()), float(-net[net < 0].sum())
     traded = float((trades["quantity"] * (trades["entry_price"] + trades["exit_price"])).sum())
     gross = float(trades["gross_pnl"].sum())
-    days = _daily_returns(account.equity, initial_equity)
+    days = daily_returns(account, initial_equity)["return"].to_numpy()
+    # With fewer than 20 days, a 5 % quantile means nothing.
+    whole = days.size >= _FEWEST_DAYS
     return AccountMetrics(
         total_return=total,
         annualised_return=annualised,
@@ -93,9 +98,9 @@ def account_metrics(account: Account, timeframe: Timeframe, initial_equity: floa
         hit_rate=float((net > 0).mean()) if net.size else None,
         profit_factor=_ratio(gains, losses),
         var_95_bar=_value_at_risk(returns),
-        var_95_day=_value_at_risk(days) if days is not None else None,
+        var_95_day=_value_at_risk(days) if whole else None,
         expected_shortfall_95_bar=_expected_shortfall(returns),
-        expected_shortfall_95_day=_expected_shortfall(days) if days is not None else None,
+        expected_shortfall_95_day=_expected_shortfall(days) if whole else None,
         trades=trades.height,
         average_trade_return=float(trades["return"].mean()) if net.size else None,  # type: ignore[arg-type]
         exposure=float(account.equity["exposure"].mean()),  # type: ignore[arg-type]
@@ -140,8 +145,13 @@ def _ratio(value: float, by: float, times: float = 1.0) -> float | None:
     return value / by * times if by > 1e-15 else None
 
 
-def _returns(equity: np.ndarray, initial_equity: float) -> np.ndarray:
-    """Return of each step, fraction; 0 where nothing was left to earn on."""
+def bar_returns(equity: np.ndarray, initial_equity: float) -> np.ndarray:
+    """Return of each step of an account, fraction, float64 (n,); 0 where nothing was left to earn on.
+
+    Args:
+        equity: At the end of each step, quote currency, (n,).
+        initial_equity: Before the first.
+    """
     before = np.concatenate([[initial_equity], equity[:-1]])
     returns = np.zeros_like(before)
     np.divide(equity - before, before, out=returns, where=before > 0)
@@ -157,12 +167,12 @@ def _expected_shortfall(returns: np.ndarray) -> float:
     return float(-returns[returns <= np.quantile(returns, 0.05)].mean()) + 0.0
 
 
-def _daily_returns(equity: pl.DataFrame, initial_equity: float) -> np.ndarray | None:
-    """Of whole and part days; None with fewer than 20 days, where a 5 % quantile means nothing."""
+def daily_returns(account: Account, initial_equity: float) -> pl.DataFrame:
+    """`day` (UTC) and `return` (fraction) of an account; whole and part days, in order."""
     # A bar that closes at midnight belongs to the day that ends there.
-    day = (pl.col("ts").dt.epoch("ms") - 1) // MILLISECONDS_PER_DAY
-    closes = equity.group_by(day.alias("day"), maintain_order=True).agg(pl.col("equity").last())["equity"].to_numpy()
-    return _returns(closes, initial_equity) if closes.size >= 20 else None
+    day = pl.col("ts").dt.offset_by("-1ms").dt.date().alias("day")
+    closes = account.equity.group_by(day, maintain_order=True).agg(pl.col("equity").last())
+    return closes.select("day", pl.Series("return", bar_returns(closes["equity"].to_numpy(), initial_equity)))
 
 
 def _longest_below(equity: pl.DataFrame, timeframe: Timeframe) -> float:

@@ -10,15 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from levibot_core.backtest.simulation_kernel import (
-    CASH,
-    EQUITY,
-    FILL_COLUMNS,
-    GROSS,
-    LIQUIDATION,
-    TOTALS,
-    run_account,
-)
+from levibot_core.backtest.simulation_kernel import run_account
+from levibot_core.backtest.simulation_layout import CASH, EQUITY, FILL_COLUMNS, GROSS, LIQUIDATION, TOTALS
 from levibot_core.backtest.simulation_market import Market
 from levibot_core.backtest.simulation_parameters import BacktestParameters, configuration_rows
 from levibot_core.errors import DataQualityError
@@ -42,8 +35,8 @@ class Simulation:
         equity: At every close, quote currency, (bars,).
         cash: At every close, (bars,).
         gross: Sum of the sizes of all positions at every close, (bars,).
-        fill_table: The fills in order, (fills, 9); columns are `simulation_kernel.FILL_COLUMNS`.
-        totals: Sums over the run by name, see `simulation_kernel.TOTALS`.
+        fill_table: The fills in order, (fills, 9); columns are `simulation_layout.FILL_COLUMNS`.
+        totals: Sums over the run by name, see `simulation_layout.TOTALS`.
     """
 
     market: Market

@@ -1,11 +1,13 @@
 """Funding settlements on the grid of a backtest: which bar pays them, and how much a unit pays."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
 
 from levibot_core.errors import DataQualityError
 from levibot_core.market.timeframe import Timeframe
@@ -16,6 +18,42 @@ IntArray = npt.NDArray[np.int64]
 _USUAL_PAUSE_MS: Final = 8 * 3_600_000
 _LONGEST_PAUSE: Final = 1.5
 """Of the median pause between settlements; a longer one is a hole."""
+
+
+class FundingUse(BaseModel):
+    """Whether a backtest paid funding, in figures and in words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    counted: bool
+    settlements: int = Field(ge=0, description="Of all symbols, in the window")
+    note: str
+
+
+def funding_of_window(
+    funding: pl.DataFrame | None, symbols: Sequence[str], start_ms: int, end_ms: int
+) -> tuple[pl.DataFrame | None, FundingUse]:
+    """The funding where it is whole over a window, else None; and which of the two it is.
+
+    Args:
+        funding: As `place_settlements`.
+        symbols: Symbols to trade.
+        start_ms: First open, UTC milliseconds.
+        end_ms: Last close.
+    """
+    if funding is None or funding.is_empty():
+        return None, FundingUse(counted=False, settlements=0, note="no funding rates are known")
+    count = 0
+    try:
+        for symbol in symbols:
+            settled, _, _ = _of_symbol(funding, symbol)
+            _check_pauses(settled, symbol, start_ms, end_ms)
+            count += int(((settled >= start_ms) & (settled < end_ms)).sum())
+    except DataQualityError as error:
+        return None, FundingUse(counted=False, settlements=0, note=str(error))
+    return funding, FundingUse(
+        counted=True, settlements=count, note=f"{count:,} settlements, each on the position held at its instant"
+    )
 
 
 def place_settlements(

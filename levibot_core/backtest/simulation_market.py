@@ -3,17 +3,25 @@
 What the inputs mean, and which are refused, is specified in docs/backtest.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from levibot_core.backtest.simulation_checks import (
+    BarsThere,
+    check_candles,
+    check_forecasts,
+    check_grid,
+    check_series,
+    shaped,
+    utc_text,
+)
 from levibot_core.backtest.simulation_funding import place_settlements
-from levibot_core.backtest.simulation_kernel import DECIDED, FORECAST
+from levibot_core.backtest.simulation_layout import DECIDED, FORECAST
 from levibot_core.errors import DataQualityError
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 
@@ -77,20 +85,15 @@ class Market:
         Raises:
             DataQualityError: as docs/backtest.md lists.
         """
-        if candles.is_empty():
-            raise DataQualityError("Expected candles to trade on, was none. Take a longer window.")
+        check_candles(candles)
         symbols = tuple(sorted(candles["symbol"].unique()))
         times = candles["ts"].dt.epoch("ms").unique().sort().to_numpy()
         names = [name for name in (*_PRICES, "volume") if name in candles.columns]
         rows, columns, _ = _places(candles, symbols, times)
         has_bar = np.zeros((times.size, len(symbols)), dtype=np.bool_)
         has_bar[rows, columns] = True
-        if int(has_bar.sum()) != candles.height:
-            at = candles.filter(candles.select("symbol", "ts").is_duplicated()).row(0, named=True)
-            raise DataQualityError(
-                f"Expected one candle per symbol and time, was two of {at['symbol']} at {at['ts']:%Y-%m-%d %H:%M}."
-            )
         series = {name: _grid(candles[name], rows, columns, has_bar.shape) for name in names}
+        check_forecasts(predictions, symbols, timeframe)
         series |= _forecasts(predictions, symbols, times)
         return cls.of_arrays(symbols, timeframe, times, has_bar=has_bar, **series, funding=funding)
 
@@ -132,13 +135,13 @@ class Market:
         """
         times = np.ascontiguousarray(times_ms, dtype=np.int64)
         shape = (times.size, len(symbols))
-        _check_grid(tuple(symbols), timeframe, times)
+        check_grid(tuple(symbols), timeframe, times)
         given = {"open": open, "high": high, "low": low, "close": close, "prob_up": prob_up, "volume": volume}
         given |= {"volatility": volatility}
-        series = {name: _shaped(name, values, shape) for name, values in given.items() if values is not None}
-        there = np.ones(shape, dtype=np.bool_) if has_bar is None else _shaped("has_bar", has_bar, shape) != 0.0
-        where = _Where(tuple(symbols), times, there)
-        _check_series(series, where)
+        series = {name: shaped(name, values, shape) for name, values in given.items() if values is not None}
+        there = np.ones(shape, dtype=np.bool_) if has_bar is None else shaped("has_bar", has_bar, shape) != 0.0
+        where = BarsThere(tuple(symbols), times, there)
+        check_series(series, where)
         last = _carried(series["close"], there)
         high = np.where(there, series.get("high", np.maximum(series["open"], series["close"])), last)
         low = np.where(there, series.get("low", np.minimum(series["open"], series["close"])), last)
@@ -148,7 +151,7 @@ class Market:
         opened = np.where(there, series["open"], np.nan)
         settlement_bars, settlements = place_settlements(funding, tuple(symbols), timeframe, times, opened, last)
         volatilities = _volatilities(series.get("volatility"), last, there)
-        # In the order of the constants in `simulation_kernel`.
+        # In the order of the constants in `simulation_layout`.
         planes = np.stack([opened, high, low, last, traded, series["prob_up"], volatilities, _latest(there)])
         days = times // MILLISECONDS_PER_DAY
         arrays = MarketArrays(planes, bool(there.all()), _reach(high, low, last), days, settlement_bars, settlements)
@@ -167,7 +170,7 @@ class Market:
         """
         first, stop = (int(place) for place in np.searchsorted(self.times_ms, (start_ms, end_ms)))
         if first >= stop:
-            raise DataQualityError(f"Expected bars from {_utc(start_ms)} to {_utc(end_ms)}, was none.")
+            raise DataQualityError(f"Expected bars from {utc_text(start_ms)} to {utc_text(end_ms)}, was none.")
         arrays = self.arrays
         kept = slice(*np.searchsorted(arrays.funding_bars, (first, stop)))
         # A copy: the engine is compiled for arrays in one piece.
@@ -183,75 +186,23 @@ class Market:
         )
         return replace(self, times_ms=self.times_ms[first:stop], arrays=cut)
 
-    def believing(self, prob_up: float) -> "Market":
-        """The same bars with one forecast for all of them."""
+    def places(self, frame: pl.DataFrame, column: str) -> FloatArray:
+        """A column of a table of `symbol` and `ts` (open time) on this grid, (bars, symbols); NaN where it has none."""
+        rows, columns, inside = _places(frame, self.symbols, self.times_ms)
+        return _grid(frame[column].filter(pl.Series(inside)), rows, columns, (self.times_ms.size, len(self.symbols)))
+
+    def believing(self, prob_up: float | FloatArray) -> "Market":
+        """The same bars with other forecasts: one for all of them, or (bars, symbols), NaN where there is none."""
         planes = self.arrays.planes.copy()
         planes[FORECAST] = prob_up
         return replace(self, arrays=self.arrays._replace(planes=planes))
 
-
-@dataclass(frozen=True, slots=True)
-class _Where:
-    """Which bars there are, to name them in messages."""
-
-    symbols: tuple[str, ...]
-    times_ms: npt.NDArray[np.int64]
-    has_bar: BoolArray
-
-    def refuse(self, wrong: BoolArray, words: str, *values: FloatArray) -> None:
-        """Raise where something is wrong with a bar that is there, naming the first."""
-        wrong = wrong & self.has_bar
-        if not wrong.any():
-            return
-        row, column = (int(place) for place in np.argwhere(wrong)[0])
-        shown = " and ".join(f"{series[row, column]:g}" for series in values)
-        raise DataQualityError(
-            f"Expected {words}, was {shown} of {self.symbols[column]} at {_utc(int(self.times_ms[row]))}. "
-            "Check the data."
+    def without_funding(self) -> "Market":
+        """The same bars where holding a position costs nothing."""
+        arrays = self.arrays._replace(
+            funding_bars=np.zeros(0, dtype=np.int64), funding=np.zeros((0, 2, len(self.symbols)))
         )
-
-
-def _check_grid(symbols: tuple[str, ...], timeframe: Timeframe, times: npt.NDArray[np.int64]) -> None:
-    if not times.size or not symbols:
-        raise DataQualityError("Expected bars of at least one symbol to trade on, was none. Take a longer window.")
-    if list(symbols) != sorted(set(symbols)):
-        raise DataQualityError(f"Expected symbols in order, each once, was {symbols}. Sort them, and their columns.")
-    if times.size > 1 and int(np.diff(times).min()) < timeframe.milliseconds:
-        raise DataQualityError(f"Expected rising times at least {timeframe} apart, was less. Sort the bars.")
-
-
-def _check_series(series: Mapping[str, FloatArray], where: _Where) -> None:
-    first, last = series["open"], series["close"]
-    prices = [first, last]
-    where.refuse(~_positive(first) | ~_positive(last), "positive prices", *prices)
-    for name in ("high", "low"):
-        if name in series:
-            where.refuse(~_positive(series[name]), f"a positive {name}", series[name])
-    if "high" in series:
-        where.refuse(series["high"] < np.maximum(first, last), "a high at or above open and close", series["high"])
-    if "low" in series:
-        where.refuse(series["low"] > np.minimum(first, last), "a low at or below open and close", series["low"])
-    for name in ("volume", "volatility"):
-        if name in series:
-            values = series[name]
-            # A volatility may be missing: then that of the last bars stands in.
-            missing = np.isnan(values) if name == "volatility" else np.zeros(values.shape, dtype=np.bool_)
-            where.refuse(~missing & ~(np.isfinite(values) & (values >= 0.0)), f"a {name} of 0 or above", values)
-    beliefs = series["prob_up"]
-    where.refuse(~np.isnan(beliefs) & ~((beliefs >= 0.0) & (beliefs <= 1.0)), "a probability from 0 to 1", beliefs)
-
-
-def _positive(values: FloatArray) -> BoolArray:
-    return np.asarray(np.isfinite(values) & (values > 0.0))
-
-
-def _shaped(name: str, values: npt.NDArray[np.generic], shape: tuple[int, int]) -> FloatArray:
-    array = np.ascontiguousarray(values, dtype=np.float64)
-    if array.shape != shape:
-        raise DataQualityError(
-            f"Expected {name} of shape {shape} (bars, symbols), was {array.shape}. Align it with the bars first."
-        )
-    return array
+        return replace(self, arrays=arrays)
 
 
 def _places(
@@ -268,11 +219,6 @@ def _places(
 def _forecasts(
     predictions: pl.DataFrame, symbols: tuple[str, ...], times: npt.NDArray[np.int64]
 ) -> dict[str, FloatArray]:
-    if (keys := predictions.select("symbol", "ts")).is_duplicated().any():
-        at = predictions.filter(keys.is_duplicated()).row(0, named=True)
-        raise DataQualityError(
-            f"Expected one prediction per symbol and time, was two of {at['symbol']} at {at['ts']:%Y-%m-%d %H:%M}."
-        )
     shape = (times.size, len(symbols))
     rows, columns, inside = _places(predictions, symbols, times)
     return {
@@ -322,7 +268,3 @@ def _volatilities(given: FloatArray | None, last: FloatArray, there: BoolArray) 
         realised[bars, column] = np.sqrt(means)
     known = realised if given is None else np.where(np.isnan(given), realised, given)
     return _carried(known, there)
-
-
-def _utc(milliseconds: int) -> str:
-    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -21,7 +21,7 @@ LARGEST_SLIP: Final = 0.5
 class BacktestParameters(BaseModel):
     """What a backtest assumes. Shares are fractions, not percent; None is no limit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     long_threshold: float = Field(0.55, gt=0, lt=1, description="Long from this probability up")
     short_threshold: float = Field(0.45, gt=0, lt=1, description="Short from this probability down")
@@ -56,6 +56,11 @@ LIVE_POLICY: Final = BacktestParameters(
     sizing=SizingRule(), symbol_cap=0.20, max_positions=5, max_leverage=1.0, daily_loss_limit=0.03
 )
 """The limits that the trading engines keep: Kelly's size, a fifth per symbol, five positions, 3 % a day."""
+
+LIVE_ACCOUNT: Final = LIVE_POLICY.model_copy(update={"participation_cap": 0.05, "impact": 1.0})
+"""The live policy in a market with so much volume and no more: a fill takes at most a twentieth of a bar's traded value
+and moves the price by the bar's volatility times the root of its part (B. Toth et al., "Anomalous price impact and the
+critical nature of liquidity in financial markets", 2011, section II: the factor before it is about 1)."""
 
 CONFIGURATION: Final = np.dtype(
     [

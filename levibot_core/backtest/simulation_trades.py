@@ -5,7 +5,7 @@ import numpy.typing as npt
 import polars as pl
 
 from levibot_core.backtest.simulation import REASONS, Simulation
-from levibot_core.backtest.simulation_kernel import LIQUIDATION, OPEN
+from levibot_core.backtest.simulation_layout import LIQUIDATION, OPEN
 from levibot_core.schemas import TIMESTAMP
 
 FloatArray = npt.NDArray[np.float64]

@@ -14,7 +14,8 @@ import polars as pl
 from numba import njit
 
 from levibot_core.backtest.simulation import check_inputs
-from levibot_core.backtest.simulation_kernel import EQUITY, FILL_COLUMNS, GROSS, TOTALS, run_account
+from levibot_core.backtest.simulation_kernel import run_account
+from levibot_core.backtest.simulation_layout import EQUITY, FILL_COLUMNS, GROSS, TOTALS
 from levibot_core.backtest.simulation_market import Market
 from levibot_core.backtest.simulation_parameters import BacktestParameters, configuration_rows
 from levibot_core.errors import ConfigurationError
@@ -39,9 +40,9 @@ def sweep(market: Market, configurations: Sequence[BacktestParameters], threads:
     Returns:
         One row per configuration, in their order: `configuration` (from 0 on); the parameters in which they differ;
         then `final_equity`, `total_return`, `sharpe`, `sortino`, `volatility`, `max_drawdown`, `calmar`, `hit_rate`,
-        `profit_factor`, `turnover`, `exposure`, `trades`, `fills`, `fees_paid`, `slippage_paid`,
-        `funding_paid` (quote currency), `liquidations` and `stopped_days`, as `.metrics` defines them; null where
-        undefined.
+        `profit_factor`, `turnover`, `traded`, `exposure`, `trades`, `fills`, `fees_paid`, `slippage_paid`,
+        `funding_paid` (amounts in quote currency), `liquidations` and `stopped_days`, as `.metrics` defines them; null
+        where undefined.
 
     Raises:
         ConfigurationError: there is no configuration, or no thread.
@@ -104,7 +105,7 @@ def _run_rows(market: Market, rows: npt.NDArray[np.void], first: int, step: int,
         sums[row, len(_CURVE_FIGURES) :] = totals
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _add_up(equity: FloatArray, gross: FloatArray, initial_equity: float, sums: FloatArray) -> None:
     """The sums over the bars that figures need, in the order of `_CURVE_FIGURES`; (bars,)."""
     before = highest = initial_equity
@@ -149,7 +150,7 @@ def _figures(sums: FloatArray, initial_equity: FloatArray, market: Market) -> pl
         "hit_rate": _ratio(by_name["winning_trades"], by_name["trades"]),
         "profit_factor": _ratio(by_name["gains"], by_name["losses"]),
         "turnover": _ratio(by_name["traded"], by_name["equity_mean"]),
-        **{name: by_name[name] for name in ("exposure", "trades", "fills")},
+        **{name: by_name[name] for name in ("traded", "exposure", "trades", "fills")},
         **{f"{name}_paid": by_name[name] for name in ("fees", "slippage", "funding")},
         **{name: by_name[name] for name in ("liquidations", "stopped_days")},
     }

@@ -1,4 +1,4 @@
-"""A grid of configurations from texts such as `long_threshold=0.52,0.55`, and the market of a model to run them on."""
+"""A grid of configurations from texts such as `long_threshold=0.52,0.55`."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -6,15 +6,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from levibot_core.backtest.candidate import forecasts_that_pay
-from levibot_core.backtest.simulation_market import Market
 from levibot_core.backtest.simulation_parameters import BacktestParameters
 from levibot_core.errors import ConfigurationError
-from levibot_core.market.timeframe import Timeframe
-from levibot_core.models.bundle import ModelBundle
-from levibot_core.risk.policy import CostAwarePolicy
-from levibot_core.stores.snapshots import Snapshot
-from levibot_core.validation.split import chronological_split
 
 MOST_CONFIGURATIONS: Final = 10_000
 
@@ -39,19 +32,6 @@ def grid(base: BacktestParameters, varied: Sequence[str]) -> list[BacktestParame
             f"Expected at most {MOST_CONFIGURATIONS:,} configurations, was {len(combinations):,}. Vary fewer values."
         )
     return [_changed(base, dict(zip(names, values, strict=True))) for values in combinations]
-
-
-def model_market(bundle: ModelBundle, snapshot: Snapshot, policy: CostAwarePolicy) -> Market:
-    """The bars of a snapshot's test rows with the model's forecasts that pay, for any number of configurations.
-
-    Raises:
-        MissingFeatureError, UnknownSymbolError, BundleError: as `forecasts_that_pay`.
-        DataQualityError: as `Market.of`.
-    """
-    rows = chronological_split(snapshot.rows).test
-    candles = snapshot.candles.filter(snapshot.candles["ts"] >= rows["ts"].min())
-    forecasts = forecasts_that_pay(bundle, rows, policy, snapshot.rows)
-    return Market.of(candles, forecasts, Timeframe.parse(snapshot.manifest.timeframe))
 
 
 def _axis(text: str) -> tuple[str, list[str | None]]:

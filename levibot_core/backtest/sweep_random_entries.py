@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from levibot_core.backtest.simulation_kernel import FORECAST
+from levibot_core.backtest.simulation_layout import FORECAST
 from levibot_core.backtest.simulation_market import Market
 from levibot_core.backtest.simulation_parameters import BacktestParameters
 from levibot_core.backtest.sweep import sweep

@@ -1,31 +1,32 @@
-"""`levibot backtest`: the backtests that were made, one of them, and sweeps of configurations."""
+"""`levibot backtest`: the backtests that were made, one of them, new ones, and sweeps of configurations."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from levibot_core.config import load_settings
-from levibot_core.errors import MarketDataUnavailableError
 from levibot_core.stores.paths import Home
+from levibot_pipelines.backtest_files import kept_reports, read_report, reports_folder
+from levibot_pipelines.cli.backtest_run import compare_backtests, run_backtest
 from levibot_pipelines.cli.backtest_sweep import sweep_backtests
 from levibot_pipelines.cli.output import JsonOption, first_of, print_facts, print_json, print_notes, print_table
 
 app = typer.Typer(help="Backtests of registered models.", no_args_is_help=True)
+app.command("run")(run_backtest)
+app.command("compare")(compare_backtests)
 app.command("sweep")(sweep_backtests)
 
 
 @app.command("list")
 def list_backtests(as_json: JsonOption = False) -> None:
     """List every backtest of this home, newest version first."""
-    found = [_read(path.stem) for path in _folder().glob("v*.json")]
-    found.sort(key=lambda report: -report["context"]["model_version"])
+    found = kept_reports(_home())
     if as_json:
-        print_json([{key: report[key] for key in ("context", "metrics")} for report in found])
+        print_json([{key: report[key] for key in ("name", "context", "metrics", "start", "end")} for report in found])
         return
     print_table(
         "Backtests",
-        ("version", "return", "buy and hold", "Sharpe", "max drawdown", "trades", "may trade"),
+        ("backtest", "from", "to", "return", "buy and hold", "Sharpe", "max drawdown", "trades", "may trade"),
         [_row(report) for report in found],
     )
     print_notes([_note(report["context"]) for report in found if report["context"]["reasons"]])
@@ -33,10 +34,13 @@ def list_backtests(as_json: JsonOption = False) -> None:
 
 @app.command("show")
 def show_backtest(
-    version: Annotated[int, typer.Argument(help="Version of the registered model.")], as_json: JsonOption = False
+    version: Annotated[int, typer.Argument(help="Version of the registered model.")],
+    days: Annotated[int | None, typer.Option(min=1, help="That of the last so many days, made by `run`.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show one backtest; with --json, every trade."""
-    report = _read(f"v{version}")
+    name = f"v{version}" + (f"-{days}d" if days else "")
+    report = read_report(_home(), name)
     if as_json:
         print_json(report)
         return
@@ -46,27 +50,20 @@ def show_backtest(
         ("figure", "strategy", "buy and hold"),
         [(name, _shown(value), _shown(buy_and_hold.get(name))) for name, value in strategy.items()],
     )
-    print_facts("Report", [("HTML", _folder() / f"v{version}.html"), ("JSON", _folder() / f"v{version}.json")])
+    folder = reports_folder(_home())
+    print_facts("Report", [("HTML", folder / f"{name}.html"), ("JSON", folder / f"{name}.json")])
 
 
-def _folder() -> Any:
-    return Home.at(load_settings().home).reports / "backtests"
-
-
-def _read(name: str) -> dict[str, Any]:
-    path = _folder() / f"{name}.json"
-    if not path.exists():
-        raise MarketDataUnavailableError(
-            f"Expected a backtest at {path}, but there is none. See `levibot backtest list`."
-        )
-    report: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return report
+def _home() -> Home:
+    return Home.at(load_settings().home)
 
 
 def _row(report: dict[str, Any]) -> tuple[object, ...]:
     strategy, buy_and_hold = report["metrics"]["strategy"], report["metrics"]["buy_and_hold"]
     return (
-        report["context"]["model_version"],
+        report["name"],
+        report["start"][:10],
+        report["end"][:10],
         f"{strategy['total_return']:+.2%}",
         f"{buy_and_hold['total_return']:+.2%}",
         _shown(strategy["sharpe"]),
@@ -79,7 +76,7 @@ def _row(report: dict[str, Any]) -> tuple[object, ...]:
 def _note(context: dict[str, Any]) -> str:
     version = context["model_version"]
     reason = first_of(context["reasons"], f"levibot backtest show {version} --json")
-    return f"Version {version} may not trade: {reason}."
+    return f"Version {version} may not trade: {reason.rstrip('.')}."
 
 
 def _shown(value: object) -> str:

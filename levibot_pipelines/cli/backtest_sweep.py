@@ -28,31 +28,35 @@ def sweep_backtests(
     live_policy: Annotated[bool, typer.Option(help="Start from the sizes and limits of the live engines.")] = False,
     sort_by: Annotated[str, typer.Option(help="Figure to sort by, best first.")] = "sharpe",
     top: Annotated[int, typer.Option(help="Rows of the table.", min=1)] = 10,
-    threads: Annotated[int, typer.Option(help="Configurations that run at a time.", min=1)] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Configurations that run at a time; LEVIBOT_THREADS if unset.", min=1)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run many configurations, 1,000 where nothing is varied, on the test rows; each of them is another trial."""
     # Here, not above: the compiler alone takes a second to import, which every other command would wait for.
-    from levibot_core.backtest.simulation_parameters import LIVE_POLICY, BacktestParameters
+    from levibot_core.backtest.simulation_parameters import LIVE_ACCOUNT, BacktestParameters
     from levibot_core.backtest.sweep import sweep
-    from levibot_core.backtest.sweep_grid import grid, model_market
+    from levibot_core.backtest.sweep_grid import grid
     from levibot_core.config import load_settings
-    from levibot_core.risk.policy import CostAwarePolicy
+    from levibot_pipelines.backtests import account_of, subject_of
     from levibot_pipelines.workspace import Workspace
 
-    base = LIVE_POLICY if live_policy else BacktestParameters()
+    base = LIVE_ACCOUNT if live_policy else BacktestParameters()
     configurations = grid(base, vary or _USUAL_GRID)
     with working("Forecasting the test rows"):
         workspace = Workspace.open(load_settings())
-        bundle = workspace.registry.load_bundle(version)
-        snapshot = workspace.snapshots.load(bundle.manifest.snapshot_id)
-        market = model_market(bundle, snapshot, CostAwarePolicy(taker_fee=base.taker_fee, slippage=base.slippage))
+        subject = subject_of(workspace, version)
+        backtest = account_of(workspace, subject.bundle, subject.snapshot, subject.rows, base)
     started = time.perf_counter()
-    figures = sweep(market, configurations, threads)
+    with working(f"Running {len(configurations):,} configurations"):
+        figures = sweep(backtest.market, configurations, threads or workspace.settings.threads)
     seconds = time.perf_counter() - started
     ranked = _ranked(figures, sort_by)
     if as_json:
-        print_json({"version": version, "seconds": round(seconds, 3), "configurations": ranked.to_dicts()})
+        funding = backtest.funding.model_dump(mode="json")
+        found = {"version": version, "seconds": round(seconds, 3), "funding": funding}
+        print_json({**found, "configurations": ranked.to_dicts()})
         return
     varied = figures.columns[1 : figures.columns.index("final_equity")]
     shown = [*varied, *_SHOWN] if sort_by in _SHOWN else [*varied, *_SHOWN, sort_by]
@@ -61,7 +65,12 @@ def sweep_backtests(
         [name.replace("_", " ") for name in shown],  # which a narrow terminal breaks between words
         [[_text(value) for value in row] for row in ranked.select(shown).head(top).iter_rows()],
     )
-    print_notes([f"The best of {figures.height:,} was lucky too: deflate its Sharpe ratio by as many trials."])
+    print_notes(
+        [
+            f"The best of {figures.height:,} was lucky too: deflate its Sharpe ratio by as many trials.",
+            f"Funding: {backtest.funding.note}.",
+        ]
+    )
 
 
 def _ranked(figures: "pl.DataFrame", sort_by: str) -> "pl.DataFrame":

@@ -184,6 +184,7 @@ def test_commands_show_what_happened_as_json_and_as_tables(
         (1, ["previous"]),
     ]
     assert backtest["metrics"]["strategy"]["trades"] == len(backtest["trades"])
+    assert backtest["funding"]["counted"]
     for arguments in (
         ["status"],
         ["models", "list"],
@@ -193,6 +194,35 @@ def test_commands_show_what_happened_as_json_and_as_tables(
         ["features", "list"],
     ):
         assert shown(*arguments).strip()
+
+
+def test_a_backtest_made_anew_is_the_same_and_two_versions_meet_on_the_same_bars(
+    story: Story, monkeypatch: pytest.MonkeyPatch, run_levibot: Callable[..., tuple[int, str, str]]
+) -> None:
+    for name, value in _environment(story.home.root).items():
+        monkeypatch.setenv(name, value)
+
+    def shown(*arguments: str) -> Any:
+        code, result, messages = run_levibot("backtest", *arguments, "--json")
+        assert code == 0, messages
+        return json.loads(result)
+
+    kept = shown("show", "2")
+    anew, last_day = shown("run"), shown("run", "2", "--days", "1")
+    duel = shown("compare", "3", "2")
+
+    assert anew["version"] == 2
+    assert anew["metrics"] == kept["metrics"]
+    assert shown("show", "2")["trades"] == kept["trades"]
+    assert [report["name"] for report in shown("list")] == ["v3", "v2", "v2-1d"]
+    assert shown("show", "2", "--days", "1")["metrics"] == last_day["metrics"]
+    assert shown("show", "3")["analysis"]["champion"]["other"] == "the champion, version 2"
+    assert (duel["name"], duel["other"]) == ("version 3", "version 2")
+    assert duel["other_account"] == kept["metrics"]["strategy"]
+    for arguments, mentioned in ((("run", "9"), "version"), (("run", "2", "--days", "99"), "at most the")):
+        code, _, messages = run_levibot("backtest", *arguments)
+        assert code == 1
+        assert mentioned in messages
 
 
 def test_monitoring_draws_what_the_lifecycle_left(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from levibot_core.backtest.engine import LIVE_POLICY, BacktestParameters, BacktestResult, run_backtest, run_on
 from levibot_core.backtest.metrics import backtest_metrics
@@ -185,3 +186,35 @@ def test_tables_take_the_limits_of_the_live_policy_and_name_what_is_there_twice(
     assert result.strategy.trades["funding"].to_list() == pytest.approx([5 * 2.0], rel=1e-3)
     with pytest.raises(DataQualityError, match="one candle per symbol and time, was two of A/B at 2025-01-01 03:00"):
         run_backtest(pl.concat([candles, candles[3:4]]), beliefs, _HOUR, LIVE_POLICY)
+
+
+def test_forecasts_that_no_candle_can_have_are_refused_not_left_out() -> None:
+    ts = pl.Series(_START + _HOUR.milliseconds * np.arange(_BARS)).cast(TIMESTAMP)
+    candles = pl.DataFrame({"symbol": "A/B", "ts": ts, "open": 100.0, "close": 100.0})
+    beliefs = candles.select("symbol", "ts", prob_up=pl.lit(0.9))
+    wrong = {
+        "Expected forecasts of A/B, whose candles there are, was none: they are of AB": beliefs.with_columns(
+            symbol=pl.lit("AB")
+        ),
+        "opens of 1h bars, was A/B at 2025-01-01 00:15:00": beliefs.with_columns(pl.col("ts").dt.offset_by("15m")),
+        "a symbol and a time of every prediction, was none of 1": beliefs.with_columns(
+            pl.when(pl.int_range(pl.len()) != 3).then("ts").alias("ts")
+        ),
+        "was two of A/B at 2025-01-01 03:00": pl.concat([beliefs, beliefs[3:4]]),
+    }
+    for message, predictions in wrong.items():
+        with pytest.raises(DataQualityError, match=message):
+            run_backtest(candles, predictions, _HOUR, BacktestParameters())
+    nameless = candles.with_columns(pl.when(pl.int_range(pl.len()) != 3).then("symbol").alias("symbol"))
+    with pytest.raises(DataQualityError, match="every candle, was none of 1"):
+        run_backtest(nameless, beliefs, _HOUR, BacktestParameters())
+    # Earlier and later than the candles is no mistake: a model forecasts more rows than are traded.
+    late = run_backtest(candles.tail(10), beliefs, _HOUR, BacktestParameters())
+    assert late.strategy.trades.height == 1
+
+
+@pytest.mark.parametrize("name", ["taker_fee", "slippage", "initial_equity", "impact", "daily_loss_limit"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_parameters_that_are_no_amounts_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValidationError):
+        BacktestParameters(**{name: value})

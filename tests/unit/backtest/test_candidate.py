@@ -9,7 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from levibot_core.backtest.candidate import backtest_model, expected_volatilities, forecasts_that_pay
+from levibot_core.backtest.candidate import (
+    backtest_model,
+    expected_volatilities,
+    forecasts_that_pay,
+    model_forecasts,
+)
 from levibot_core.backtest.metrics import backtest_metrics, reasons_against_trading
 from levibot_core.errors import MissingFeatureError
 from levibot_core.models.base_rate import base_rate_bundle
@@ -18,6 +23,7 @@ from levibot_core.models.uncertainty import VOLATILITY_FEATURE
 from levibot_core.models.volatility import VOLATILITY_BOOSTER, VOLATILITY_SETTINGS
 from levibot_core.models.volatility_fitting import train_volatility
 from levibot_core.risk.policy import CostAwarePolicy
+from levibot_core.risk.sizing import SizingRule
 from levibot_core.schemas import TIMESTAMP
 
 BARS = 30
@@ -51,6 +57,7 @@ def market(volatility: float) -> tuple[Any, pl.DataFrame]:
             "ts": pl.Series([start + timedelta(minutes=5 * bar) for bar in range(BARS)]).cast(TIMESTAMP),
             "open": [100.0] * BARS,
             "close": [100.0] * BARS,
+            "volume": [1e4] * BARS,
         }
     )
     rows = candles.select("symbol", "ts", pl.lit(volatility).alias(VOLATILITY_FEATURE))
@@ -74,9 +81,57 @@ def test_a_forecast_is_kept_exactly_where_its_edge_exceeds_the_costs(bundle: Mod
 
 def test_a_calm_market_is_not_traded_and_the_reason_names_the_costs(bundle: ModelBundle) -> None:
     calm, wild = (backtest_model(bundle, *market(volatility)) for volatility in (0.0005, 0.01))
-    assert wild.strategy.trades.height == 1
-    assert calm.strategy.trades.is_empty()
-    assert "pay its costs" in reasons_against_trading(backtest_metrics(calm))[0]
+    assert wild.result.strategy.trades.height == 1
+    assert calm.result.strategy.trades.is_empty()
+    assert "pay its costs" in reasons_against_trading(backtest_metrics(calm.result))[0]
+    assert not wild.funding.counted
+    assert wild.funding.note == "no funding rates are known"
+
+
+def test_the_account_is_that_of_the_live_engines_and_pays_funding_at_its_instant(bundle: ModelBundle) -> None:
+    snapshot, rows = market(0.01)
+    settled = pl.Series([datetime(2025, 1, 1, hour, minute, tzinfo=UTC) for hour, minute in ((0, 0), (1, 0), (2, 0))])
+    funding = pl.DataFrame({"symbol": "A/B", "ts": settled.cast(TIMESTAMP), "rate": 0.001})
+
+    found = backtest_model(bundle, snapshot, rows, funding)
+
+    (trade,) = found.result.strategy.trades.to_dicts()
+    probability = bundle.predict(np.zeros((1, 2)))[0]
+    per_year = 0.01 * math.sqrt(365 * 288)
+    assert trade["notional"] == pytest.approx(10_000 * SizingRule().size(probability, "long", per_year))
+    # Bought at 00:05 and held to the end: the settlements of 01:00 and 02:00 are paid, that of 00:00 is not.
+    assert trade["funding"] == pytest.approx(2 * 0.001 * trade["quantity"] * 100.0)
+    assert found.funding.counted
+    assert found.funding.settlements == 3
+    assert found.result.buy_and_hold.trades["funding"].to_list() == [0.0]
+    # Impact: the volatility of a bar times the root of the part of the bar's value, beside five basis points.
+    slip = 0.0005 + 0.01 * math.sqrt(trade["notional"] / 1e6)
+    assert trade["entry_price"] == pytest.approx(100.0 * (1.0 + slip))
+
+
+def test_funding_with_a_hole_is_not_paid_and_the_hole_is_named(bundle: ModelBundle) -> None:
+    snapshot, rows = market(0.01)
+    settled = pl.Series([datetime(2025, 1, 1, 0, minute, tzinfo=UTC) for minute in (0, 10, 20, 50)])
+    funding = pl.DataFrame({"symbol": "A/B", "ts": settled.cast(TIMESTAMP), "rate": 0.001})
+
+    found = backtest_model(bundle, snapshot, rows, funding)
+
+    assert not found.funding.counted
+    assert "was none from 2025-01-01 00:50 to 2025-01-01 02:30 UTC" in found.funding.note
+    assert found.result.strategy.trades["funding"].to_list() == [0.0]
+
+
+def test_what_a_forecast_promises_is_told_of_all_of_them(bundle: ModelBundle) -> None:
+    _, rows = market(0.01)
+    found = model_forecasts(bundle, rows, CostAwarePolicy())
+    probability = bundle.predict(np.zeros((1, 2)))[0]
+    edge = (2 * probability - 1) * math.sqrt(2 / math.pi) * 0.01 * math.sqrt(HORIZON)
+    assert found["edge"].to_list() == pytest.approx([edge] * BARS)
+    assert found["volatility"].to_list() == pytest.approx([0.01] * BARS)
+    assert found["pays"].all()
+    still = model_forecasts(bundle, rows.with_columns(pl.lit(0.0).alias(VOLATILITY_FEATURE)), CostAwarePolicy())
+    assert still["prob_up"].null_count() == still["edge"].null_count() == BARS
+    assert not still["pays"].any()
 
 
 def test_the_volatility_head_is_asked_where_there_is_one(bundle: ModelBundle) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 
 from levibot_core.backtest.simulation import Simulation
-from levibot_core.backtest.simulation_kernel import LAST
+from levibot_core.backtest.simulation_layout import LAST
 from tests.unit.backtest.cases import CENT, Case, cases, differences
 
 _FEW = settings(deadline=None, max_examples=60, derandomize=True)
