@@ -39,13 +39,14 @@ def sequential_png(
     top.axvline(5.0, color=BAD, linestyle="--", linewidth=1.2)
     dress(top, "Nothing to find: ever decided, looked at after every hour of a year", "% of markets, with upper 95 %")
     for axes, effects, title, label in (
-        (left, gains, "A better challenger is promoted", "{:g} log-odds more"),
-        (right, harms, "A bad champion is rolled back", "log-odds times {:g}"),
+        (left, gains, "A better challenger is promoted", "log-odds it knows more"),
+        (right, harms, "A bad champion is rolled back", "its log-odds, times"),
     ):
         for (size, found), color in zip(effects.items(), _LINES, strict=True):
             decided = (found.blocks[:, np.newaxis] <= _DAYS * BLOCKS_PER_DAY).mean(axis=0)
-            axes.plot(_DAYS, 100.0 * decided, color=color, label=label.format(size))
+            axes.plot(_DAYS, 100.0 * decided, color=color, label=f"{size:g}")
         dress(axes, title, "days", "% of markets")
         axes.set_ylim(-3, 103)
-        add_legend(axes)
+        # The lines reach every corner.
+        add_legend(axes, label, below=True)
     return png_bytes(figure)

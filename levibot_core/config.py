@@ -79,6 +79,11 @@ class Settings(BaseSettings):
     study_url: SecretStr | None = Field(
         None, description="Database of the Optuna studies, shared by several workers; files of the home when unset"
     )
+    alert_webhook_file: Path | None = Field(
+        None,
+        description="File of mode 600 with the address that alerts are posted to; `secrets/alert_webhook` of the home "
+        "if unset",
+    )
     feature_grace_seconds: float = Field(
         60.0, ge=0, description="Seconds beyond one bar after which features are stale"
     )

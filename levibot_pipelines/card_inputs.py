@@ -5,6 +5,7 @@ The same collector makes a card and verifies one. Laying a card out is `levibot_
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -55,7 +56,7 @@ _SPREAD_FOLDS = {"fast": 2}
 _USUAL_SPREAD_FOLDS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Subject:
     """A registered version and everything its card is computed from, each read and checked."""
 
@@ -66,7 +67,14 @@ class Subject:
     snapshot: Snapshot
     split: SplitResult
     calibrated: CalibratedCandidate
-    shap: ShapSample | None
+
+    @cached_property
+    def shap(self) -> ShapSample | None:
+        """SHAP values of test rows, which take seconds that judging does not need; None for a family without any."""
+        try:
+            return shap_sample(self.bundle, self.split.test)
+        except ExplanationError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +101,7 @@ def load_subject(workspace: Workspace, version: int) -> Subject:
     split = split_with_windows(bundle.manifest, chronological_split(snapshot.rows))
     trained = Retrained(bundle.files, recipe.rounds, recipe.validation_log_loss)
     calibrated = calibrate_candidate(candidate_of(recipe, trials, trained), split)
-    return Subject(registered, bundle, recipe, trials, snapshot, split, calibrated, _shap(bundle, split))
-
-
-def _shap(bundle: ModelBundle, split: SplitResult) -> ShapSample | None:
-    """SHAP values of test rows; None for a family that has none."""
-    try:
-        return shap_sample(bundle, split.test)
-    except ExplanationError:
-        return None
+    return Subject(registered, bundle, recipe, trials, snapshot, split, calibrated)
 
 
 def measure(workspace: Workspace, subject: Subject) -> Measured:

@@ -11,10 +11,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from levibot_core.errors import RegistryError
 from levibot_core.stores.audit_log import AuditLog
+from levibot_pipelines.earlier_promotions import EARLIER, promotions_of, take_over
 from levibot_pipelines.registered import CHAMPION, PREVIOUS, RegisteredVersion, RegisteredVersions
 
 PROMOTION: Final = "promotion"
 ROLLBACK: Final = "rollback"
+CANDIDATE: Final = "rollback_candidate"
+CLEARED: Final = "rollback_candidate_cleared"
 STATE_TAG: Final = "state"
 ROLLED_BACK: Final = "rolled_back"
 
@@ -24,12 +27,15 @@ Figures = Mapping[str, float | int | None]
 
 
 class Change(BaseModel):
-    """One recorded change of the champion. It may not have come about: it is recorded before it is made."""
+    """One recorded change of the champion, or that a version is a rollback candidate, or is none any more.
+
+    It may not have come about: it is recorded before it is made. A mark changes no champion: `from` is `to`.
+    """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     sequence: int = Field(description="Number of its record in the audit log")
-    event: Literal["promotion", "rollback"]
+    event: Literal["promotion", "rollback", "rollback_candidate", "rollback_candidate_cleared"]
     time: AwareDatetime = Field(description="When it was recorded, UTC")
     actor: str
     model: str = Field(description="Registered model")
@@ -144,12 +150,40 @@ def changes(registry: RegisteredVersions) -> list[Change]:
     Raises:
         AuditLogError: the log cannot be read.
     """
-    found = (
+    return [change for change in history(registry) if change.event in (PROMOTION, ROLLBACK)]
+
+
+def history(registry: RegisteredVersions) -> list[Change]:
+    """The same with the rollback candidates in between.
+
+    Raises:
+        AuditLogError: the log cannot be read.
+    """
+    records = _log(registry).read()
+    found = [
+        Change.model_validate({"sequence": record.sequence, "event": PROMOTION, **promotion})
+        for record in records
+        if record.event == EARLIER
+        for promotion in promotions_of(record)
+    ]
+    found += [
         Change.model_validate({**record.model_dump(include=_OF_RECORD), **record.details})
-        for record in _log(registry).read()
-        if record.event in (PROMOTION, ROLLBACK)
-    )
+        for record in records
+        if record.event in (PROMOTION, ROLLBACK, CANDIDATE, CLEARED)
+    ]
     return [change for change in found if change.model == registry.model_name]
+
+
+def record_about(
+    registry: RegisteredVersions, event: str, version: int, actor: str, reason: str, evidence: Figures
+) -> None:
+    """Record something about a version that changes no champion: `CANDIDATE` or `CLEARED`.
+
+    Raises:
+        AuditLogError, HomeNotWritableError: it cannot be recorded.
+    """
+    details = {"model": registry.model_name, "from": version, "to": version, "reason": reason}
+    _log(registry).append(event, actor, {**details, "evidence": dict(evidence)})
 
 
 def _up_to(standing: list[int], champion: int | None) -> list[int]:
@@ -160,7 +194,9 @@ def _up_to(standing: list[int], champion: int | None) -> list[int]:
 
 
 def _log(registry: RegisteredVersions) -> AuditLog:
-    return AuditLog(registry.home.audit_log)
+    log = AuditLog(registry.home.audit_log)
+    take_over(registry.home, log)
+    return log
 
 
 def _verdicts(version: RegisteredVersion) -> dict[str, str]:

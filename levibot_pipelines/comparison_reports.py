@@ -28,20 +28,21 @@ def keep_report(workspace: Workspace, night: ComparisonNight | None, kind: str) 
     return report, png
 
 
-def read_report(workspace: Workspace, kind: str) -> dict[str, Any]:
-    """The newest report of a kind of comparison.
+def read_report(workspace: Workspace, kind: str) -> tuple[dict[str, Any], bytes | None]:
+    """The newest report of a kind of comparison, and its picture where there was something to compare.
 
     Raises:
         RegistryError: there is none.
     """
     path = workspace.home.reports / "promotion" / f"{kind}.json"
+    picture = path.with_suffix(".png")
     try:
         report: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RegistryError(
             f"Expected the report of a comparison in {path}, but {error}. Materialise promotion/{kind}."
         ) from error
-    return report
+    return report, picture.read_bytes() if "verdict" in report and picture.exists() else None
 
 
 def comparison_report(night: ComparisonNight | None, kind: str) -> dict[str, Any]:

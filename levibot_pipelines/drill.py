@@ -18,7 +18,7 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.calibration import IsotonicCalibrator, logit, sigmoid
 from levibot_core.models.families import FAMILIES
 from levibot_core.models.predictors import BASE_RATE
-from levibot_pipelines.champions import ROLLBACK, changes, promote
+from levibot_pipelines.champions import ROLLBACK, ROLLED_BACK, STATE_TAG, changes, promote
 from levibot_pipelines.comparison_reports import read_report
 from levibot_pipelines.registration import version_tags
 from levibot_pipelines.registry import CHAMPION, RegisteredVersion
@@ -32,10 +32,11 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class BadChampion:
-    """The champion of a drill: its version, that of the one it took the place of, and how long that took."""
+    """The champion of a drill: its version, that of the one it replaced, of the one it copies, and how long it took."""
 
     version: int
     replaced: int
+    copied: int
     register_seconds: float
     promote_seconds: float
 
@@ -67,30 +68,35 @@ def overconfident(bundle: ModelBundle, factor: float) -> ModelBundle:
 
 
 def promote_bad_model(workspace: Workspace, factor: float) -> BadChampion:
-    """Register an overconfident copy of the champion, and make it champion by force.
+    """Register an overconfident copy of a trained version, and make it champion by force.
+
+    It is the champion that is copied. Where that is the base rate, as every candidate was refused, it is the newest
+    version that was trained: a drill asks whether harm is noticed, not whether there is an edge.
 
     Raises:
-        RegistryError: the champion is no trained model, or may be traded: a drill is for a home of its own.
-        MarketDataUnavailableError: there is less than a day of bars after the champion was trained.
+        RegistryError: nothing was trained, or the champion may be traded: a drill is for a home of its own.
+        MarketDataUnavailableError: there is less than a day of bars after the copied version was trained.
     """
-    registry, champion = workspace.registry, _expect_champion(workspace)
-    first, last = _nights(workspace, champion)
+    registry = workspace.registry
+    champion, copied = _expect_trained(workspace)
+    first, last = _nights(workspace, copied)
     if last < first:
         raise MarketDataUnavailableError(
-            f"Expected at least a day of bars after version {champion.version} was trained, was none before {last}. "
+            f"Expected at least a day of bars after version {copied.version} was trained, was none before {last}. "
             "Train with an earlier end (`levibot run --until`), and give the drill a later one, with --until as well."
         )
     started = time.perf_counter()
-    bad = overconfident(registry.load_bundle(champion.version), factor)
+    bad = overconfident(registry.load_bundle(copied.version), factor)
     with TemporaryDirectory(dir=workspace.home.root) as folder:
         bad.save(Path(folder) / "bundle")
         tags = version_tags(bad.manifest, ["it is the bad model of a drill"])
-        with registry.closing(registry.start_run("drill", {"drill": "rollback"}, champion.family)) as run_id:
-            about = f"Bad model of a drill: version {champion.version} with its log-odds times {factor:g}."
+        with registry.closing(registry.start_run("drill", {"drill": "rollback"}, copied.family)) as run_id:
+            about = f"Bad model of a drill: version {copied.version} with its log-odds times {factor:g}."
             version = registry.register(run_id, Path(folder) / "bundle", about, tags)
     registered = time.perf_counter()
     promote(registry, version, ACTOR, "a drill: a bad model by force", forced=True)
-    return BadChampion(version, champion.version, registered - started, time.perf_counter() - registered)
+    promoted = time.perf_counter()
+    return BadChampion(version, champion.version, copied.version, registered - started, promoted - registered)
 
 
 def nights(workspace: Workspace, bad: BadChampion, run_night: Callable[[datetime], None]) -> Iterator[DrillNight]:
@@ -106,7 +112,7 @@ def nights(workspace: Workspace, bad: BadChampion, run_night: Callable[[datetime
     while until <= last and not rolled_back:
         began, started = datetime.now(UTC), time.perf_counter()
         run_night(until)
-        seconds, verdict = time.perf_counter() - started, read_report(workspace, "champion_watch")["verdict"]
+        seconds, verdict = time.perf_counter() - started, read_report(workspace, "champion_watch")[0]["verdict"]
         newest = changes(workspace.registry)[-1]
         rolled_back = newest.event == ROLLBACK and newest.from_version == bad.version
         yield DrillNight(
@@ -120,16 +126,23 @@ def nights(workspace: Workspace, bad: BadChampion, run_night: Callable[[datetime
         until += _DAY
 
 
-def _expect_champion(workspace: Workspace) -> RegisteredVersion:
-    champion = workspace.registry.by_alias(CHAMPION)
-    if champion is None or champion.family == BASE_RATE:
-        raise RegistryError("Expected a trained champion to drill with, was none. `levibot demo` trains one.")
+def _expect_trained(workspace: Workspace) -> tuple[RegisteredVersion, RegisteredVersion]:
+    """The champion, and the trained version to copy."""
+    versions = workspace.registry.versions()
+    champion = next((found for found in versions if CHAMPION in found.aliases), None)
+    # Not the bad model of an earlier drill.
+    trained = [found for found in versions if found.family != BASE_RATE and found.tags.get(STATE_TAG) != ROLLED_BACK]
+    if champion is None or not trained:
+        raise RegistryError(
+            "Expected a champion and a trained model to drill with, was none. `levibot run` trains one, whatever the "
+            "gates make of it."
+        )
     if champion.tradable:
         raise RegistryError(
             f"Expected a champion that nobody trades, but version {champion.version} is tradable. A drill makes a bad "
             "model champion: run it in a home of its own (LEVIBOT_HOME)."
         )
-    return champion
+    return champion, trained[0] if champion.family == BASE_RATE else champion
 
 
 def _nights(workspace: Workspace, version: RegisteredVersion) -> tuple[datetime, datetime]:

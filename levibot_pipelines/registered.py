@@ -8,12 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from levibot_core.errors import RegistryError
 from levibot_core.stores.paths import Home
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+CANDIDATE_TAG: Final = "rollback_candidate"
+"""Tag of a version: why somebody should roll it back; empty where that was so and no longer is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ class RegisteredVersion:
     def gates(self) -> Sequence[Mapping[str, Any]]:
         """Verdicts of the promotion gates; empty when it was never judged."""
         return list(json.loads(self.tags.get("gates", "[]")))
+
+    @property
+    def rollback_candidate(self) -> str | None:
+        """Why it should be rolled back; None where nothing says so. See `.rollback_candidates`."""
+        return self.tags.get(CANDIDATE_TAG) or None
 
     @property
     def ensemble(self) -> str | None:

@@ -26,10 +26,17 @@ from levibot_pipelines.workspace import Workspace
 if TYPE_CHECKING:
     from dagster import DagsterEvent, DagsterInstance, ExecuteInProcessResult
 
-LIFECYCLE, INGEST, RETRAIN, SHADOW = "lifecycle", "ingest", "retrain", "shadow"
+LIFECYCLE, INGEST, RETRAIN, SHADOW, GUARD = "lifecycle", "ingest", "retrain", "shadow", "guard"
 """Names of the jobs; kept here so that naming one does not load Dagster."""
 GATES_STEP = "promotion_gates"
 """Name of the check that refuses a candidate."""
+CHAMPION_STEP, CHALLENGER_STEP = (
+    "promotion__champion_watch_champion_no_worse",
+    "promotion__shadow_challenger_no_worse",
+)
+"""Steps of the checks that say that a champion, or a challenger, is worse than what it is compared with."""
+VERDICT_STEPS = frozenset({GATES_STEP, CHAMPION_STEP, CHALLENGER_STEP})
+"""Steps that fail where a model was found wanting: every stage did its work, and nothing is broken."""
 # Dagster lists a run under its code location by this tag.
 _REPOSITORY_TAG, _REPOSITORY = ".dagster/repository", "__repository__@levibot"
 _POLL_SECONDS = 0.3
@@ -55,7 +62,7 @@ class RunOutcome:
 
     @property
     def ended_well(self) -> bool:
-        """True when every stage did its work, whether the candidate was promoted or refused."""
+        """True when every stage did its work, whatever was found of the models."""
         return self.succeeded or self.refused
 
 
@@ -166,7 +173,7 @@ def _outcome(run_id: str, result: "ExecuteInProcessResult") -> RunOutcome:
     return RunOutcome(
         run_id=run_id,
         succeeded=result.success,
-        refused=not result.success and set(failures) == {GATES_STEP},
+        refused=not result.success and bool(failures) and failures.keys() <= VERDICT_STEPS,
         failures=failures,
     )
 

@@ -27,6 +27,7 @@ from levibot_core.validation.paired_blocks import (
 )
 from levibot_core.validation.sequential import DECISIVE
 from levibot_core.validation.sequential_verdict import SequentialVerdict, weigh
+from levibot_pipelines.alerts import raise_alert
 from levibot_pipelines.candidates import failed_gates, judge_anew
 from levibot_pipelines.champions import ROLLED_BACK, STATE_TAG, champions, changes, promote, roll_back
 from levibot_pipelines.registration import NO_SNAPSHOT
@@ -166,7 +167,9 @@ def _roll_back(workspace: Workspace, night: ComparisonNight) -> str:
         f"worse than version {night.comparison.reference.version} before it: e-value {night.verdict.worse_peak:.1f} of "
         f"{DECISIVE:g} wanted, {night.verdict.blocks} blocks in {night.verdict.days:.1f} days"
     )
-    roll_back(workspace.registry, ACTOR, reason, evidence=night.verdict.figures())
+    leaving, coming = roll_back(workspace.registry, ACTOR, reason, evidence=night.verdict.figures())
+    title = f"{workspace.settings.model_name}: version {leaving.version} was rolled back to version {coming.version}"
+    raise_alert(workspace.settings, workspace.home, night.comparison.kind, title, reason, dict(night.verdict.figures()))
     return f"rolled back: {reason}"
 
 

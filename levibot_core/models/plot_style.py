@@ -4,7 +4,7 @@ What is drawn is in `levibot_core.models.plots` and `levibot_core.drift.plots`.
 """
 
 from io import BytesIO
-from typing import Final
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -43,9 +43,13 @@ def dress(axes: Axes, title: str = "", x_label: str = "", y_label: str = "") -> 
     axes.set_ylabel(y_label, fontsize=10, color=INK)
 
 
-def add_legend(axes: Axes) -> None:
-    """A legend without a frame, where it covers least."""
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+def add_legend(axes: Axes, title: str = "", *, below: bool = False) -> None:
+    """A legend without a frame: where it covers least, or in one row below the axes, where it covers nothing."""
+    place: dict[str, Any] = {"loc": "best"}
+    if below:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": max(1, len(axes.lines))}
+        place |= {"handlelength": 1.2, "columnspacing": 1.2}
+    axes.legend(frameon=False, fontsize=9, title_fontsize=9, labelcolor=INK, title=title or None, **place)
 
 
 def png_bytes(figure: Figure) -> bytes:

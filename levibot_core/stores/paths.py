@@ -105,6 +105,16 @@ class Home:
         return self.logs / "audit.jsonl"
 
     @property
+    def alerts(self) -> Path:
+        """Every alert, one JSON line each, with what became of its delivery."""
+        return self.logs / "alerts.jsonl"
+
+    @property
+    def alert_webhook(self) -> Path:
+        """The address that alerts are posted to, a secret; without the file nobody is told."""
+        return self.secrets / "alert_webhook"
+
+    @property
     def served_vectors(self) -> Path:
         """Every feature vector that a forecast was made from, one file per UTC day."""
         return self.logs / "served"

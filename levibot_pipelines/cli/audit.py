@@ -63,7 +63,7 @@ def verify(
 
 
 def _in_words(record: AuditRecord) -> str:
-    return ", ".join(f"{name} {value}" for name, value in record.details.items() if not isinstance(value, dict))
+    return ", ".join(f"{name} {value}" for name, value in record.details.items() if not isinstance(value, dict | list))
 
 
 def _log() -> AuditLog:

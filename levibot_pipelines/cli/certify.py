@@ -10,6 +10,7 @@ from levibot_core.config import load_settings
 from levibot_core.stores.paths import Home
 from levibot_core.validation.certificate import FIRST_SEED, Certificate, MarketOutcome
 from levibot_core.validation.certificate_page import percent, verdict
+from levibot_core.validation.certificate_verdict import judge_certificate
 from levibot_pipelines.cli.output import JsonOption, messages, print_facts, print_json, print_notes, print_table
 
 
@@ -21,7 +22,8 @@ def certify(
 ) -> None:
     """Run the platform on markets whose truth is known, and publish how often it is wrong.
 
-    A run that was stopped goes on where it was: finished markets count as long as the code is the same.
+    A run that was stopped goes on where it was: finished markets count as long as the code is the same. Exit code 1
+    when more were promoted falsely than a share of 5 % explains.
     """
     from levibot_pipelines.certification import certify as run_certificate  # Seconds of libraries.
 
@@ -30,12 +32,15 @@ def certify(
     with _Bar() as bar:
         files = run_certificate(settings, markets, seed, folder, bar.show)
     certificate = files.certificate
+    against = judge_certificate(certificate)
     if as_json:
         print_json(
             {
                 "markets": certificate.markets,
                 "false_promotions": certificate.false_promotions,
                 "upper_bound_95": certificate.upper_bound_95,
+                "most_explained": against.most_explained,
+                "refuted": against.refuted,
                 "power": {f"{share.edge:g}": share.share for share in certificate.power},
                 "seed": certificate.platform.seed,
                 "code_version": certificate.platform.code_version,
@@ -43,9 +48,12 @@ def certify(
                 "html": str(files.html),
             }
         )
-        return
-    _print(certificate)
-    print_facts("Where to look", [("page", files.html), ("JSON", files.json_file)])
+    else:
+        _print(certificate)
+        print_facts("Where to look", [("page", files.html), ("JSON", files.json_file)])
+    if against.refuted:
+        messages.print(f"Refuted: {against.found} (required: {against.required})", soft_wrap=True, markup=False)
+        raise typer.Exit(1)
 
 
 def _print(certificate: Certificate) -> None:

@@ -14,6 +14,12 @@ from levibot_pipelines.alias_database import open_versions
 from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_notes, print_table, working
 from levibot_pipelines.registered import RegisteredVersion, RegisteredVersions
 
+_EVENTS = {
+    champions.PROMOTION: "promotion",
+    champions.ROLLBACK: "rollback",
+    champions.CANDIDATE: "rollback candidate",
+    champions.CLEARED: "no candidate any more",
+}
 ActorOption = Annotated[str | None, typer.Option(help="Who does it, for the audit log; the user when left out.")]
 
 
@@ -31,7 +37,7 @@ def promote(
         objection = _objection(wanted)
         if objection and not force:
             raise RegistryError(f"Expected a version that passed every promotion gate, but {objection}.")
-        replaced = champions.promote(registry, version, _named(actor), reason, forced=bool(objection))
+        replaced = champions.promote(registry, version, named(actor), reason, forced=bool(objection))
     _show({"champion": version, "replaced": replaced.version if replaced else None, "forced": bool(objection)}, as_json)
 
 
@@ -43,14 +49,22 @@ def rollback(
     """Make the champion before the present one champion again."""
     registry = _registry()
     with working("Moving the champion"):
-        leaving, coming = champions.roll_back(registry, _named(actor), reason)
-    _show({"champion": coming.version, "replaced": leaving.version}, as_json)
+        leaving, coming = champions.roll_back(registry, named(actor), reason)
+    _show(
+        {
+            "champion": coming.version,
+            "replaced": leaving.version,
+            "was_rollback_candidate": leaving.rollback_candidate,
+            "is_rollback_candidate": coming.rollback_candidate,
+        },
+        as_json,
+    )
 
 
 def history(as_json: JsonOption = False) -> None:
-    """Show every promotion and rollback, newest first."""
+    """Show every promotion and rollback, and who became a rollback candidate, newest first."""
     registry = _registry()
-    changes = champions.changes(registry)[::-1]
+    changes = champions.history(registry)[::-1]
     if as_json:
         print_json([change.model_dump(mode="json", by_alias=True) for change in changes])
         return
@@ -60,7 +74,7 @@ def history(as_json: JsonOption = False) -> None:
         [
             (
                 f"{change.time:%Y-%m-%d %H:%M:%S}",
-                f"{change.event}, forced" if change.forced else change.event,
+                _EVENTS[change.event] + (", forced" if change.forced else ""),
                 change.from_version,
                 change.to_version,
                 # What people wrote is shown as it is, not taken for instructions on how to show it.
@@ -129,7 +143,8 @@ def _registry() -> RegisteredVersions:
     return open_versions(Home.at(settings.home).create(), settings.model_name)
 
 
-def _named(actor: str | None) -> str:
+def named(actor: str | None) -> str:
+    """Who does it: as given, or the user."""
     return actor or getpass.getuser()
 
 
@@ -143,8 +158,9 @@ def _objection(version: RegisteredVersion) -> str | None:
     return None
 
 
-def _show(result: dict[str, int | bool | None], as_json: bool) -> None:
+def _show(result: dict[str, int | bool | str | None], as_json: bool) -> None:
     if as_json:
         print_json(result)
-    else:
-        print_facts("Champion", [(name, "none" if value is None else value) for name, value in result.items()])
+        return
+    facts = [(name.replace("_", " "), "no" if value is None else value) for name, value in result.items()]
+    print_facts("Champion", facts)

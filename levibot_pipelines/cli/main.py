@@ -22,6 +22,7 @@ models = typer.Typer(
             "rollback": f"{_HERE}.champions:rollback",
             "history": f"{_HERE}.champions:history",
             "compare": f"{_HERE}.champions:compare",
+            "guard": f"{_HERE}.guard:guard",
             "list": f"{_HERE}.models:list_models",
             "rebuild": f"{_HERE}.models:rebuild",
         }
@@ -44,6 +45,7 @@ app = typer.Typer(
             "online": f"{_HERE}.online:app",
             "backtest": f"{_HERE}.backtest:app",
             "audit": f"{_HERE}.audit:app",
+            "alerts": f"{_HERE}.alerts:app",
             "certify": f"{_HERE}.certify:certify",
             "drill": f"{_HERE}.drill:app",
         }

@@ -1,5 +1,7 @@
 """`levibot status`: what this home holds and what is served from it."""
 
+from rich.markup import escape
+
 from levibot_core.config import load_settings
 from levibot_pipelines.cli.output import JsonOption, first_of, print_facts, print_json, working
 from levibot_pipelines.registry import CHALLENGER, CHAMPION, RegisteredVersion
@@ -22,6 +24,7 @@ def status(as_json: JsonOption = False) -> None:
             ("candles", f"{facts['rows']:,}"),
             ("champion", _describe(champion)),
             ("challenger", _describe(challenger)),
+            *_candidate(champion),
         ],
     )
 
@@ -53,7 +56,14 @@ def _version(workspace: Workspace, version: RegisteredVersion | None) -> dict[st
         "snapshot_id": version.tags.get("snapshot_id"),
         "tradable": version.tradable,
         "reasons": list(version.reasons),
+        "rollback_candidate": version.rollback_candidate,
     }
+
+
+def _candidate(champion: object) -> list[tuple[str, str]]:
+    """Why the champion should be rolled back, where something says so."""
+    reason = champion["rollback_candidate"] if isinstance(champion, dict) else None
+    return [("rollback candidate", escape(f"{reason}; `levibot models rollback --reason …`"))] if reason else []
 
 
 def _describe(version: object) -> str:

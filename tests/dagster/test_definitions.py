@@ -5,6 +5,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from levibot_pipelines.runner import VERDICT_STEPS
+
 _ROOT = Path(__file__).resolve().parents[2]
 _STAGES = {
     "ingestion",
@@ -17,6 +19,7 @@ _STAGES = {
     "drift",
     "promotion",
     "monitoring",
+    "certificate",
 }
 
 
@@ -46,7 +49,9 @@ def test_the_lifecycle_flows_from_candles_to_the_champion(definitions: dg.Defini
 
     upstream = graph.get_ancestor_asset_keys(dg.AssetKey(["promotion", "champion"]))
 
-    assert {key.path[0] for key in upstream} >= _STAGES - {"warehouse", "drift", "promotion", "monitoring"}
+    assert {key.path[0] for key in upstream} >= _STAGES - {
+        *("warehouse", "drift", "promotion", "monitoring", "certificate")
+    }
 
 
 def test_quality_rules_and_gates_block(definitions: dg.Definitions) -> None:
@@ -99,10 +104,37 @@ def test_the_champion_is_watched_before_it_is_compared_and_no_verdict_waits_for_
     for job in ("lifecycle", "retrain"):
         assert {watch, shadow}.isdisjoint(definitions.resolve_job_def(job).asset_layer.selected_asset_keys)
     compared = {key.name: graph.get(key).blocking for key in graph.asset_check_keys if key.asset_key in (watch, shadow)}
-    assert compared == {"champion_no_worse": False, "challenger_no_worse": False}
+    assert compared == {"champion_no_worse": True, "challenger_no_worse": True}
 
 
-@pytest.mark.parametrize("job", ["lifecycle", "ingest", "retrain", "monitoring", "watch", "shadow"])
+def test_the_guard_and_the_certificate_have_jobs_of_their_own_and_checks_that_fail_them(
+    definitions: dg.Definitions,
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    guard, certificate = dg.AssetKey(["promotion", "regression_guard"]), dg.AssetKey(["certificate", "report"])
+
+    for job, asset, check in (
+        ("guard", guard, "no_regression"),
+        ("certificate", certificate, "few_false_promotions"),
+    ):
+        resolved = definitions.resolve_job_def(job)
+        assert resolved.asset_layer.selected_asset_keys == {asset}
+        assert f"{asset.to_python_identifier()}_{check}" in {node.name for node in resolved.graph.nodes}
+        assert graph.get(dg.AssetCheckKey(asset, check)).blocking
+    for job in ("lifecycle", "retrain"):
+        assert {guard, certificate}.isdisjoint(definitions.resolve_job_def(job).asset_layer.selected_asset_keys)
+    assert graph.get(dg.AssetCheckKey(dg.AssetKey(["promotion", "champion"]), "change_is_recorded")).blocking
+
+
+def test_steps_that_are_verdicts_are_steps(definitions: dg.Definitions) -> None:
+    steps = {node.name for job in ("lifecycle", "shadow") for node in definitions.resolve_job_def(job).graph.nodes}
+
+    assert steps >= VERDICT_STEPS
+
+
+@pytest.mark.parametrize(
+    "job", ["lifecycle", "ingest", "retrain", "monitoring", "watch", "shadow", "guard", "certificate"]
+)
 def test_jobs_resolve(definitions: dg.Definitions, job: str) -> None:
     assert definitions.resolve_job_def(job).name == job
 

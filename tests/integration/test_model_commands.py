@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 
@@ -17,8 +18,15 @@ from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.training_rows import read_inputs
 from levibot_core.validation.gates import TRADING_GATE_NAMES
 from levibot_core.validation.split import chronological_split
+from levibot_pipelines.alerts import read_alerts
 from levibot_pipelines.cards import judge_card, make_card
+from levibot_pipelines.champions import promote, roll_back
+from levibot_pipelines.cli.status import collect_status
+from levibot_pipelines.defs.backtest.assets import report as backtest
+from levibot_pipelines.defs.promotion.assets import regression_guard
+from levibot_pipelines.defs.promotion.checks import no_regression
 from levibot_pipelines.rebuilding import rebuild_version
+from levibot_pipelines.references import ModelReference
 from levibot_pipelines.registration import calibrate_family, ensure_base_rate, register_lowest_loss
 from levibot_pipelines.training import train_family
 from levibot_pipelines.workspace import Workspace
@@ -221,3 +229,56 @@ def test_a_version_that_was_not_made_again_is_refused(made: Workspace) -> None:
 
     assert not gates["rebuild"].passed
     assert "not rebuilt yet" in gates["rebuild"].found
+
+
+def test_a_backtest_that_comes_out_worse_makes_the_champion_a_rollback_candidate(
+    made: Workspace, levibot: Levibot
+) -> None:
+    registry, run_id = made.registry, made.registry.version(VERSION).run_id
+    assert json.loads(levibot("guard", "--json")[1])["verdict"] is None  # The base rate has no backtest.
+    snapshot_id = made.registry.version(VERSION).tags["snapshot_id"]
+    folder = made.home.models / run_id
+    backtest(made, ModelReference(version=VERSION, run_id=run_id, snapshot_id=snapshot_id, folder=folder))
+    promote(registry, VERSION, "ada", "a test", forced=True)
+    assert json.loads(levibot("guard", "--json")[1])["verdict"]["identical"] is True
+
+    written = registry.logged_files(run_id, "backtest")["report.json"]
+    better = json.loads(written)
+    better["metrics"]["strategy"]["sharpe"] = 1.0 + 2.0 * abs(better["metrics"]["strategy"]["sharpe"] or 0.0)
+    registry.log(run_id, files={"backtest/report.json": json.dumps(better)})
+    code, shown = levibot("guard")
+    assert (code, "dropped: a rollback candidate" in shown) == (1, True)
+    (alert,) = read_alerts(made.home)
+    assert alert.title.endswith(f"version {VERSION} is a rollback candidate")
+    assert alert.details["sharpe_recorded"] == better["metrics"]["strategy"]["sharpe"]
+    reason = registry.version(VERSION).rollback_candidate
+    assert reason is not None and reason.startswith("Sharpe ratio")
+    assert levibot("guard")[0] == 1  # Told again, and recorded once.
+    events = [change["event"] for change in json.loads(levibot("history", "--json")[1])]
+    assert events[:2] == ["rollback_candidate", "promotion"]
+    assert collect_status(made)["champion"]["rollback_candidate"] == reason  # type: ignore[index]
+
+    result = dg.materialize([regression_guard, no_regression], resources={"workspace": made}, raise_on_error=False)
+    (check,) = result.get_asset_check_evaluations()
+    assert (result.success, check.passed, check.description) == (False, False, reason)
+    assert {"plot", "sharpe_when_judged", "sharpe_now", "differences"} <= check.metadata.keys()
+
+    registry.log(run_id, files={"backtest/report.json": written})
+    assert levibot("guard")[0] == 0
+    assert registry.version(VERSION).rollback_candidate is None
+    assert json.loads(levibot("history", "--json")[1])[0]["event"] == "rollback_candidate_cleared"
+
+
+def test_a_champion_whose_rows_were_altered_is_told_and_not_marked(
+    made: Workspace, levibot: Levibot, rows_file: Path
+) -> None:
+    assert made.registry.by_alias("champion") == made.registry.version(VERSION)
+    rows_file.write_bytes(rows_file.read_bytes()[:1000])
+
+    code, message = levibot("guard")
+
+    assert code == 1
+    assert read_alerts(made.home)[-1].title.endswith("its backtest cannot be computed again")
+    assert "rows" in message
+    assert made.registry.version(VERSION).rollback_candidate is None
+    roll_back(made.registry, "ada", "the test ends")

@@ -24,8 +24,8 @@ from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.training_rows import read_inputs
 from levibot_core.validation.sequential import DECISIVE
 from levibot_pipelines.candidates import JUDGED_AGAINST
-from levibot_pipelines.champions import STATE_TAG, changes, promote
-from levibot_pipelines.drill import overconfident
+from levibot_pipelines.champions import STATE_TAG, champions, changes, promote
+from levibot_pipelines.drill import overconfident, promote_bad_model
 from levibot_pipelines.registration import bundle_identity, ensure_base_rate, version_tags
 from levibot_pipelines.registry import CHALLENGER, CHAMPION, ModelRegistry
 from levibot_pipelines.runner import SHADOW, run_job
@@ -215,3 +215,14 @@ def test_a_champion_that_holds_stays_and_a_home_with_nothing_to_compare_says_so(
     assert _aliases(workspace.registry) == before
     shadow: dict[str, Any] = json.loads((workspace.home.reports / "promotion" / "shadow.json").read_text("utf-8"))
     assert shadow == {"kind": "shadow", "action": "there is nothing to compare with"}
+
+
+def test_a_home_whose_candidates_were_all_refused_can_be_drilled(at_home: Callable[[float], Workspace]) -> None:
+    registry = at_home(NEW_DAYS).registry
+    newest = next(found for found in registry.versions() if found.tags.get(STATE_TAG) != "rolled_back")
+    promote(registry, 1, "ada", "the base rate again", forced=True)
+    bad = promote_bad_model(at_home(NEW_DAYS), 20.0)
+
+    assert (bad.replaced, bad.copied) == (1, newest.version)
+    assert _aliases(registry)[CHAMPION] == bad.version
+    assert champions(registry)[-2:] == [1, bad.version]

@@ -7,8 +7,10 @@ from levibot_pipelines.candidates import judge_candidate
 from levibot_pipelines.champions import promote
 from levibot_pipelines.comparison_reports import keep_report, report_metadata
 from levibot_pipelines.defs.shared.metadata import OWNERS, plot
+from levibot_pipelines.gate_pictures import keep_loss_picture
 from levibot_pipelines.references import BacktestReference, CardReference, ChallengerReference
 from levibot_pipelines.registry import CHALLENGER, CHAMPION
+from levibot_pipelines.regression_guard import guard_champion, guard_metadata, report_json
 from levibot_pipelines.shadow import ComparisonNight, challenger_in_shadow, look_at_challenger, look_at_champion
 from levibot_pipelines.workspace import Workspace
 
@@ -38,6 +40,7 @@ def challenger(
     accepted = all(result.passed for result in judgement.gates)
     if in_shadow is None:
         workspace.registry.point(CHALLENGER, version)
+    png = keep_loss_picture(workspace, version, judgement)
     return dg.MaterializeResult(
         value=ChallengerReference(version=version, accepted=accepted),
         metadata={
@@ -45,6 +48,8 @@ def challenger(
             "accepted": accepted,
             "tradable": "; ".join(reasons) or "yes",
             "challenger": in_shadow.version if in_shadow else version,
+            "refused_by": ", ".join(result.gate for result in judgement.gates if not result.passed) or "no gate",
+            "plot": plot(png),
         },
     )
 
@@ -95,6 +100,24 @@ def champion_watch(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResu
 def shadow(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The challenger against the champion on the same new bars: promoted when it is better and passed every gate."""
     return _looked(workspace, look_at_challenger(workspace), "shadow")
+
+
+@dg.asset(
+    key_prefix="promotion",
+    group_name="promotion",
+    deps=[["promotion", "champion"]],
+    kinds={"python", "mlflow", "numba"},
+    owners=OWNERS,
+)
+def regression_guard(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """The champion's backtest computed again on the rows it was judged on: a drop makes it a rollback candidate."""
+    guarded, png = guard_champion(workspace, "levibot")
+    for difference in guarded.verdict.differences if guarded.verdict else ():
+        context.log.warning(f"Not as it was: {difference}")
+    shown = guard_metadata(report_json(guarded))
+    return dg.MaterializeResult(metadata={**shown, **({"plot": plot(png)} if png else {})})
 
 
 def _looked(workspace: Workspace, night: ComparisonNight | None, kind: str) -> dg.MaterializeResult[None]:

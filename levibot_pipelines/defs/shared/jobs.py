@@ -2,17 +2,19 @@
 
 import dagster as dg
 
-from levibot_pipelines.defs.promotion.jobs import compared
+from levibot_pipelines.defs.promotion.jobs import compared, guarded
 from levibot_pipelines.runner import INGEST, LIFECYCLE, RETRAIN
 
 _features = dg.AssetSelection.assets(["feature_store", "features"])
 _online = dg.AssetSelection.assets(["feature_store", "online_features"])
 _snapshot = dg.AssetSelection.assets(["feature_store", "training_snapshot"])
 
+# Have jobs of their own: a person who waits for a verdict does not wait for them.
+_apart = dg.AssetSelection.groups("monitoring", "certificate") | compared | guarded
+
 lifecycle_job = dg.define_asset_job(
     LIFECYCLE,
-    # Monitoring and comparing have jobs of their own: a person who waits for a verdict does not wait for them.
-    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("monitoring") - compared,
+    selection=dg.AssetSelection.all() - _apart,
     description="Ingest, build features, train, calibrate, document, backtest, watch drift and judge: everything once.",
 )
 
@@ -25,6 +27,6 @@ ingest_job = dg.define_asset_job(
 retrain_job = dg.define_asset_job(
     RETRAIN,
     selection=(_snapshot | dg.AssetSelection.groups("training", "calibration", "model_cards", "backtest", "promotion"))
-    - compared,
+    - _apart,
     description="Train and judge a candidate on the features that are already there.",
 )

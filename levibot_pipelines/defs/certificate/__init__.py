@@ -1,0 +1,1 @@
+"""The false-promotion certificate, every night on a few markets."""
