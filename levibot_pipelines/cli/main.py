@@ -44,6 +44,8 @@ app = typer.Typer(
             "online": f"{_HERE}.online:app",
             "backtest": f"{_HERE}.backtest:app",
             "audit": f"{_HERE}.audit:app",
+            "users": f"{_HERE}.users:app",
+            "keys": f"{_HERE}.keys:app",
             "certify": f"{_HERE}.certify:certify",
             "drill": f"{_HERE}.drill:app",
         }
