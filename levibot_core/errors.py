@@ -8,6 +8,7 @@ __all__ = [
     "AuditLogError",
     "BundleError",
     "ConfigurationError",
+    "CredentialError",
     "DataQualityError",
     "ExplanationError",
     "HomeBusyError",
@@ -106,3 +107,7 @@ class AuditLogError(LevibotError):
 
 class WorkerDiedError(LevibotError):
     """A process that shared the work ended in the middle of it."""
+
+
+class CredentialError(LevibotError):
+    """A user, a password, a key or a token cannot be used."""

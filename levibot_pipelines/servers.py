@@ -94,7 +94,8 @@ def server_commands(home: Home, root: Path, ports: Ports) -> tuple[Server, Serve
     )
     api = (
         *("-m", "uvicorn", "--factory", "levibot_serving.main:create_app", "--host", HOST),
-        *("--port", str(ports.api), "--no-access-log"),
+        # Whom to believe about addresses is decided in the API, by LEVIBOT_TRUSTED_PROXIES.
+        *("--port", str(ports.api), "--no-access-log", "--no-proxy-headers"),
     )
     return (
         Server("mlflow", "MLflow UI", _python(mlflow), shared, home.root, mlflow_url, f"{mlflow_url}/health"),

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from levibot_core.config import Settings
 from levibot_core.errors import ConfigurationError
 from levibot_core.stores.paths import Home
+from levibot_serving.security.settings import SecuritySettings
 
 
-class ServingSettings(Settings):
+class ServingSettings(SecuritySettings):
     """What a person may set from outside: `LEVIBOT_<FIELD>`, and MLflow's own `MLFLOW_TRACKING_URI`."""
 
     mlflow_tracking_uri: str | None = Field(

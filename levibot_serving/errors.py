@@ -49,11 +49,14 @@ class ErrorResponse(BaseModel):
 class ApiError(Exception):
     """A refusal that only makes sense over HTTP."""
 
-    def __init__(self, status: int, code: str, message: str, details: Any = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, details: Any = None, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.details = details
+        self.headers = headers
 
 
 _MEANINGS: dict[type[LevibotError], tuple[int, str]] = {
@@ -94,8 +97,13 @@ def add_error_handlers(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_http_exception)
 
 
+def refusal(request_id: str, error: ApiError) -> JSONResponse:
+    """The response that an `ApiError` stands for."""
+    return error_response(request_id, error.status, error.code, str(error), error.details, error.headers)
+
+
 async def _api_error(request: Request, error: ApiError) -> JSONResponse:
-    return error_response(request.state.request_id, error.status, error.code, str(error), error.details)
+    return refusal(request.state.request_id, error)
 
 
 async def _levibot_error(request: Request, error: LevibotError) -> JSONResponse:

@@ -15,7 +15,8 @@ from levibot_serving.deps import open_services
 from levibot_serving.errors import add_error_handlers
 from levibot_serving.metrics import Metrics
 from levibot_serving.middleware import RequestContextMiddleware
-from levibot_serving.routes import ai, operations
+from levibot_serving.routes import ai, auth, operations
+from levibot_serving.security.security import Security, secure
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
@@ -25,16 +26,20 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         settings: Read from the environment when not given.
 
     Raises:
-        ConfigurationError: the environment holds a setting that cannot be used.
+        ConfigurationError: the environment holds a setting that cannot be used, or a route is not in the table of
+            permissions.
+        CredentialError: a secret of the environment can be guessed.
     """
     chosen = settings or load_serving_settings()
     metrics = Metrics()
+    security = Security(chosen, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with open_services(chosen, metrics) as services:
-            app.state.services = services
-            yield
+        async with security:
+            with open_services(chosen, metrics) as services:
+                app.state.services = services
+                yield
 
     app = FastAPI(
         title="LeviBot inference",
@@ -44,10 +49,13 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.metrics = metrics
-    app.add_middleware(RequestContextMiddleware, metrics=metrics)
     add_error_handlers(app)
     app.include_router(ai.router)
+    app.include_router(auth.router)
     app.include_router(operations.router)
+    # After every route, and within what every request gets.
+    secure(app, chosen, security)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics)
     return app
 
 

@@ -40,6 +40,15 @@ class Metrics:
             ("side", "abstain"),
             registry=self._registry,
         )
+        self._auth_failures = Counter(
+            "levibot_auth_failures_total",
+            "Requests and sign-ins refused for want of a token, a role, an address or a password",
+            ("reason",),
+            registry=self._registry,
+        )
+        self._rate_limited = Counter(
+            "levibot_rate_limited_total", "Requests over the budget of forecasts", ("role",), registry=self._registry
+        )
         ProcessCollector(registry=self._registry)
 
     def observe_request(self, endpoint: str, status: int | None, seconds: float) -> None:
@@ -49,6 +58,14 @@ class Metrics:
     def count_prediction(self, prediction: Prediction) -> None:
         """Count one forecast."""
         self._predictions.labels(prediction.side, str(prediction.abstain).lower()).inc()
+
+    def count_auth_failure(self, reason: str) -> None:
+        """Count one refusal; the reasons are those of `levibot_serving.security`."""
+        self._auth_failures.labels(reason).inc()
+
+    def count_rate_limited(self, role: str) -> None:
+        """Count one request that was over its budget."""
+        self._rate_limited.labels(role).inc()
 
     def render(
         self, models: ModelStore, features: OnlineStore, vector_log: VectorLog, parity: ParityFigures, now_ms: int

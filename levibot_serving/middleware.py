@@ -1,6 +1,6 @@
 """What every request gets, whatever it asks for: an id, security headers, a measured duration, a last resort.
 
-Plain ASGI: no task is spawned and no body is buffered. Authentication and limits are not here.
+Plain ASGI: no task is spawned and no body is buffered. Authentication and limits are in `security`.
 """
 
 import logging
@@ -49,7 +49,8 @@ class RequestContextMiddleware:
                 sent_status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                headers.update(_SECURITY_HEADERS)
+                for name, value in _SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)  # A page has a policy of its own.
             await send(message)
 
         try:

@@ -178,23 +178,62 @@ def redis_server(_shared_redis: RedisServer) -> RedisServer:
     return _shared_redis
 
 
+class Visitors:
+    """One user of every role, named like it, with a password and a token that works for a day."""
+
+    def __init__(self, folder: Path) -> None:
+        from levibot_core.security.passwords import PasswordHashes
+        from levibot_core.security.roles import Role
+        from levibot_core.security.sessions import Sessions
+        from levibot_core.security.signing_keys import SigningKeysFile
+        from levibot_core.security.users import UsersFile
+        from levibot_serving.security.tokens import issue_token
+
+        self._home = Home.at(folder)
+        self.hashes = PasswordHashes(time_cost=1, memory_kib=8, parallelism=1)
+        self.password = "four unrelated words"
+        self.tokens: dict[str, str] = {}
+        users, sessions = UsersFile(self._home.users, self.hashes), Sessions(self._home.sessions)
+        key = SigningKeysFile(self._home.signing_keys).ensure()
+        for role in Role:
+            user = users.add(role.value, role, self.password)
+            session = sessions.begin(user.name, user.credential_id, 86_400)
+            self.tokens[role.value] = issue_token(key, user, session.id, 86_400)
+
+    def move_in(self, home: Home) -> None:
+        """Make them the users of a home."""
+        shutil.copytree(self._home.secrets, home.secrets, dirs_exist_ok=True)
+
+    def headers(self, role: str | None) -> dict[str, str]:
+        """The headers of a request of that role; none for nobody."""
+        return {} if role is None else {"Authorization": f"Bearer {self.tokens[role]}"}
+
+
+@pytest.fixture(scope="session")
+def visitors(tmp_path_factory: pytest.TempPathFactory) -> Visitors:
+    """The users that tests sign in as; made once, as every file is flushed to the device."""
+    return Visitors(tmp_path_factory.mktemp("visitors"))
+
+
 @pytest.fixture
-def serve() -> "Callable[[ServingSettings], AbstractContextManager[httpx.Client]]":
-    """Runs a real server for the length of a `with` block and gives a keep-alive client to it."""
+def serve(visitors: Visitors) -> "Callable[..., AbstractContextManager[httpx.Client]]":
+    """Runs a real server for the length of a `with` block and gives a keep-alive client of a viewer."""
 
     import uvicorn
 
     from levibot_serving.main import create_app
 
     @contextmanager
-    def run(settings: "ServingSettings") -> Iterator[httpx.Client]:
+    def run(settings: "ServingSettings", role: str | None = "viewer") -> Iterator[httpx.Client]:
+        visitors.move_in(settings.folders)
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(create_app(settings), log_level="warning", lifespan="on")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=10) as client:
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with httpx.Client(base_url=address, timeout=10, headers=visitors.headers(role)) as client:
                 yield client
         finally:
             server.should_exit = True

@@ -135,6 +135,21 @@ class Home:
         return self.root / "secrets"
 
     @property
+    def users(self) -> Path:
+        """Who may sign in, with password hashes."""
+        return self.secrets / "users.json"
+
+    @property
+    def signing_keys(self) -> Path:
+        """The keys that tokens are signed with."""
+        return self.secrets / "signing_keys.json"
+
+    @property
+    def sessions(self) -> Path:
+        """The SQLite file of who is signed in, with hashes of refresh tokens."""
+        return self.secrets / "sessions.sqlite"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that runs a lifecycle in this home."""
         return self.root / "lifecycle.lock"

@@ -10,7 +10,9 @@ from levibot_core.stores.audit_log import AuditLog, AuditRecord
 from levibot_core.stores.paths import Home
 from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_table
 
-app = typer.Typer(help="The audit log: promotions and rollbacks, chained by hashes.", no_args_is_help=True)
+app = typer.Typer(
+    help="The audit log: promotions, sign-ins, denials, users, keys; chained by hashes.", no_args_is_help=True
+)
 
 
 @app.command("show")

@@ -46,6 +46,8 @@ app = typer.Typer(
             "backtest": f"{_HERE}.backtest:app",
             "audit": f"{_HERE}.audit:app",
             "alerts": f"{_HERE}.alerts:app",
+            "users": f"{_HERE}.users:app",
+            "keys": f"{_HERE}.keys:app",
             "certify": f"{_HERE}.certify:certify",
             "drill": f"{_HERE}.drill:app",
         }

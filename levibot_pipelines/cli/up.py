@@ -9,6 +9,8 @@ from rich.markup import escape
 
 from levibot_core.config import load_settings
 from levibot_core.errors import LevibotError
+from levibot_core.security.users import UsersFile
+from levibot_core.stores.paths import Home
 from levibot_pipelines.cli.output import messages
 from levibot_pipelines.instance import prepare_instance
 from levibot_pipelines.servers import Ports, Server, free_ports_or_refuse, run_servers, server_commands
@@ -33,6 +35,7 @@ def up(
     ensure_base_rate(workspace)
     fill_online_store(workspace)
     root = Path(__file__).resolve().parents[2]
+    _say_who_may_sign_in(workspace.home)
     servers = server_commands(workspace.home, root, ports)
     run_servers(servers, workspace.home.logs, dict(os.environ), on_state=_announce)
 
@@ -54,6 +57,13 @@ def fill_online_store(workspace: Workspace) -> None:
     else:
         store = escape(workspace.online_store.place)
         messages.print(f"[bold]{'Online store':<14}[/] {len(vectors.complete)} vectors in {store}", soft_wrap=True)
+
+
+def _say_who_may_sign_in(home: Home) -> None:
+    if not UsersFile(home.users).read():
+        command = "levibot users add NAME --role admin"
+        text = f"nobody can sign in to the inference API yet; add the first admin, also while it runs: {command}"
+        messages.print(f"[bold yellow]{'Users':<14}[/] {text}", soft_wrap=True)
 
 
 def _announce(server: Server, state: str) -> None:

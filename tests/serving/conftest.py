@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -164,11 +164,15 @@ def model_store(stub_registry: StubRegistry, settings: ServingSettings) -> Calla
 
 @pytest.fixture
 def api(
-    settings: ServingSettings, model_store: Callable[[], ModelStore], features: SqliteOnlineStore
+    settings: ServingSettings, model_store: Callable[[], ModelStore], features: SqliteOnlineStore, visitors: Any
 ) -> Callable[..., httpx.AsyncClient]:
-    """A client of the application, without a server: what the registry holds has been looked at once."""
+    """A client of the application, without a server: what the registry holds has been looked at once.
 
-    def make(**changes: object) -> httpx.AsyncClient:
+    It is signed in as a viewer; `role` says as whom else, or as nobody.
+    """
+
+    def make(role: str | None = "viewer", **changes: object) -> httpx.AsyncClient:
+        visitors.move_in(settings.folders)
         app = create_app(settings)
         store = model_store()
         store.refresh()
@@ -177,7 +181,7 @@ def api(
         services = Services(settings, store, features, app.state.metrics, vector_log, parity)
         app.state.services = replace(services, **changes)  # type: ignore[arg-type]
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://levibot")
+        return httpx.AsyncClient(transport=transport, base_url="http://levibot", headers=visitors.headers(role))
 
     return make
 

@@ -43,13 +43,17 @@ def test_every_endpoint_documents_its_errors_in_the_one_shape(settings: ServingS
         "/ai/predict",
         "/ai/explain",
         "/ai/models",
+        "/auth/login",
+        "/auth/logout",
+        "/auth/me",
+        "/auth/refresh",
         "/livez",
         "/readyz",
         "/healthz",
         "/metrics",
     }
     responses = schema["paths"]["/ai/predict"]["get"]["responses"]
-    assert set(responses) == {"200", "400", "404", "422", "503"}
+    assert set(responses) == {"200", "400", "401", "403", "404", "422", "429", "503", "504"}
     for status in ("400", "404", "422", "503"):
         assert responses[status]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorResponse")
     assert "HTTPValidationError" not in schema["components"]["schemas"]

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:D
 class Engine:
     """Asks for predictions as fast as it can, on one connection, and remembers every answer."""
 
-    def __init__(self, address: httpx.URL) -> None:
-        self._address = address
+    def __init__(self, like: httpx.Client) -> None:
+        self._address, self._headers = like.base_url, like.headers
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask)
         self.versions: list[int] = []
@@ -47,7 +47,7 @@ class Engine:
         self._thread.join()
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self._address, timeout=10) as client:
+        with httpx.Client(base_url=self._address, headers=self._headers, timeout=10) as client:
             while not self._stop.is_set():
                 try:
                     response = client.get("/ai/predict", params={"symbol": "BTCUSDT"})
@@ -77,9 +77,10 @@ def test_a_promotion_under_load_is_followed_within_five_seconds_and_drops_no_req
     features.put([vector()])
     registry.register(lightgbm_bundle())
     second = registry.register(lightgbm_bundle(seed=8), promote=False)
-    with serve(load_serving_settings(home=home.root)) as client:  # polls as often as it does for users
+    # Polls as often as it does for users; asked more often than any of them may.
+    with serve(load_serving_settings(home=home.root, predict_per_minute=10_000_000)) as client:
         eventually(lambda: version_served(client) == 1)
-        with Engine(client.base_url) as one, Engine(client.base_url) as two:
+        with Engine(client) as one, Engine(client) as two:
             eventually(lambda: len(one.versions) > 50 and len(two.versions) > 50)
             registry.promote(second)
             eventually(lambda: one.versions[-1] == two.versions[-1] == 2, seconds=5.0)
