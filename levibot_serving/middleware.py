@@ -49,7 +49,9 @@ class RequestContextMiddleware:
                 sent_status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                headers.update(_SECURITY_HEADERS)
+                # A page has a stricter policy of its own, and files whose addresses change may be kept.
+                for name, value in _SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         try:
