@@ -184,7 +184,7 @@ def _value(name: str, place: str, schema: Mapping[str, Any], required: bool, des
     default = json.dumps(schema["default"]) if "default" in schema else None
     variants = [schema, *schema.get("anyOf", ())]
     limits = [words.format(_short(part[key])) for part in variants for key, words in _LIMITS.items() if key in part]
-    text = description or schema.get("description", "")
+    text = description or next((part["description"] for part in variants if "description" in part), "")
     return Value(name, place, _words(schema), required, default, ", ".join(dict.fromkeys(limits)), text)
 
 

@@ -18,7 +18,7 @@ _STATIC: Final = (
     "frame-ancestors 'none'"
 )
 _WITH_SCRIPTS: Final = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; connect-src 'none'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )

@@ -31,6 +31,7 @@ async def test_the_reference_shows_every_endpoint_and_every_field(
         for field, content in shape.get("properties", {}).items():
             assert field in page.text
             assert " ".join(content.get("description", "").split()) in page.text
+    assert "Minutes; must be what the model forecasts" in page.text  # of a parameter that may be left out
     assert "curl -H \"Authorization: Bearer $TOKEN\" 'http://levibot/ai/predict?symbol=BTC/USDT'" in page.text
 
 

@@ -82,7 +82,7 @@ async def test_a_full_home_shows_every_panel(
         "fear_greed 6.65",
         "-1.23 % +20.00 % – 3.40 % 12",  # noqa: RUF001
         "0 of 4,900 served values differ",
-        "off: trading is allowed",
+        "off: it stops nothing",
         "Only administrators may throw it.",
         "vic viewer",
     ):
