@@ -6,22 +6,28 @@
   const lost = document.getElementById("lost");
 
   const inUse = (section) =>
-    section.contains(document.activeElement) ||
-    [...section.querySelectorAll("input")].some((input) => input.value !== input.defaultValue || input.checked !== input.defaultChecked);
+    [...section.querySelectorAll("input")].some((input) =>
+      input === document.activeElement || input.value !== input.defaultValue || input.checked !== input.defaultChecked);
 
-  const keepOpen = (old, fresh) => {
-    for (const open of old.querySelectorAll("details[data-key][open]")) {
-      const same = [...fresh.querySelectorAll("details[data-key]")].find((item) => item.dataset.key === open.dataset.key);
-      if (same) same.open = true;
-    }
+  // What is the same in a newer section: a part that can be opened, or a link.
+  const sameIn = (fresh, element) => {
+    const key = element.closest("[data-key]")?.dataset.key;
+    const found = key ? [...fresh.querySelectorAll("[data-key]")].find((item) => item.dataset.key === key) : null;
+    return found ?? [...fresh.querySelectorAll("a")].find((link) => link.href === element.href);
+  };
+
+  const replace = (old, fresh) => {
+    const focused = old.contains(document.activeElement) ? sameIn(fresh, document.activeElement) : null;
+    old.replaceWith(document.adoptNode(fresh));
+    (focused?.querySelector("summary") ?? focused)?.focus({ preventScroll: true });
   };
 
   const show = (page) => {
     for (const old of document.querySelectorAll("[data-live]")) {
       const fresh = page.getElementById(old.id);
       if (!fresh || inUse(old)) continue;
-      keepOpen(old, fresh);
-      if (fresh.outerHTML !== old.outerHTML) old.replaceWith(document.adoptNode(fresh));
+      for (const open of old.querySelectorAll("[data-key][open]")) sameIn(fresh, open)?.setAttribute("open", "");
+      if (fresh.outerHTML !== old.outerHTML) replace(old, fresh);
     }
     document.title = page.title;
     document.getElementById("updated").replaceChildren(...page.getElementById("updated").childNodes);

@@ -66,16 +66,20 @@ def test_the_console_works_in_a_browser_on_a_phone_and_on_a_desktop(
             assert {urlsplit(address).netloc for address in visit.addresses} == {client.base_url.netloc.decode()}
             assert browser.evaluate(WIDER) == 0
             assert browser.evaluate("document.querySelectorAll('section').length") == 8
-        # What the script does every five seconds, now: an opened part stays open, a changed figure is replaced.
+        # What the script does every five seconds, now: what changed is replaced, and opened and focused parts stay so.
         browser.evaluate("document.querySelector('#calibration details').open = true")
-        browser.evaluate("document.querySelector('#drift h2').textContent = 'changed'")
+        browser.evaluate("document.querySelector('#calibration summary').focus()")
+        for panel in ("calibration", "drift"):
+            browser.evaluate(f"document.querySelector('#{panel} h2').textContent = 'changed'")
         browser.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         waited = (
             "new Promise((done) => { const look = () => document.querySelector('#drift h2').textContent === 'Drift' ?"
             " done(true) : setTimeout(look, 20); look(); })"
         )
         assert browser.evaluate(waited)
+        assert "changed" not in browser.evaluate("document.querySelector('#calibration h2').textContent")
         assert browser.evaluate("document.querySelector('#calibration details').open")
+        assert browser.evaluate("document.activeElement === document.querySelector('#calibration summary')")
         visit = browser.open(str(client.base_url.join("/docs")), 390)
         assert visit.problems == []
         assert browser.evaluate(WIDER) == 0
