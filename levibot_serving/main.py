@@ -15,7 +15,7 @@ from levibot_serving.deps import open_services
 from levibot_serving.errors import add_error_handlers
 from levibot_serving.metrics import Metrics
 from levibot_serving.middleware import RequestContextMiddleware
-from levibot_serving.routes import ai, auth, operations
+from levibot_serving.routes import ai, auth, console, docs, operations
 from levibot_serving.security.security import Security, secure
 
 
@@ -46,6 +46,8 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         summary="Forecasts of the promoted model, with reasons when they may not be traded on.",
         version=version("levibot-platform"),
         lifespan=lifespan,
+        # Their pages load scripts from elsewhere; `/docs` is a page of ours.
+        docs_url=None,
         redoc_url=None,
     )
     app.state.metrics = metrics
@@ -53,6 +55,8 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     app.include_router(ai.router)
     app.include_router(auth.router)
     app.include_router(operations.router)
+    app.include_router(console.router)
+    app.include_router(docs.router)
     # After every route, and within what every request gets.
     secure(app, chosen, security)
     app.add_middleware(RequestContextMiddleware, metrics=metrics)

@@ -49,8 +49,9 @@ class RequestContextMiddleware:
                 sent_status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
+                # A page has a stricter policy of its own, and files whose addresses change may be kept.
                 for name, value in _SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)  # A page has a policy of its own.
+                    headers.setdefault(name, value)
             await send(message)
 
         try:

@@ -14,23 +14,39 @@ _WIDTH, _MARGIN = 640.0, 46.0
 _LEAST_RANGE = 0.02
 
 
-def reliability_svg(card: dict[str, Any]) -> str:
-    """Forecast against frequency on the test rows; a dot's area is the number of its rows."""
-    curve, base_rate = card["reliability"], card["base_rate"]["probability"]
-    values = [*curve["predicted"], *curve["observed"], base_rate]
+def reliability_svg(
+    predicted: Sequence[float],
+    observed: Sequence[float],
+    counts: Sequence[int],
+    base_rate: float,
+    bands: Sequence[tuple[float, float]] = (),
+) -> str:
+    """Forecast against frequency; a dot's area is the number of its rows.
+
+    Args:
+        predicted: Mean forecast per bin.
+        observed: Share of rises per bin.
+        counts: Rows per bin.
+        base_rate: Share of rises in the training rows.
+        bands: Per bin, what the share may be off by chance: lower and upper limit. None are drawn where none are given.
+    """
+    values = [*predicted, *observed, base_rate, *(limit for band in bands for limit in band)]
     low, high = _range(values)
     size = 400.0
     scale = Scale(low, high, _MARGIN + 14, size - 12)
     upright = Scale(low, high, size - _MARGIN, 12)
-    most = max(curve["counts"])
+    most = max(counts)
     dots = [
         f'<circle cx="{scale(x):.1f}" cy="{upright(y):.1f}" r="{3 + 5 * math.sqrt(count / most):.1f}" '
         f'class="dot"><title>forecast {x:.4f}, happened {y:.4f}, {count:,} rows</title></circle>'
-        for x, y, count in zip(curve["predicted"], curve["observed"], curve["counts"], strict=True)
+        for x, y, count in zip(predicted, observed, counts, strict=True)
     ]
-    points = " ".join(
-        f"{scale(x):.1f},{upright(y):.1f}" for x, y in zip(curve["predicted"], curve["observed"], strict=True)
-    )
+    points = " ".join(f"{scale(x):.1f},{upright(y):.1f}" for x, y in zip(predicted, observed, strict=True))
+    whiskers = [
+        f'<line x1="{scale(x):.1f}" y1="{upright(lower):.1f}" x2="{scale(x):.1f}" y2="{upright(upper):.1f}" '
+        'class="band"/>'
+        for x, (lower, upper) in zip(predicted, bands, strict=False)
+    ]
     marks = ticks(low, high)
     left, right, bottom, top = scale(low), scale(high), upright(low), upright(high)
     parts = [
@@ -41,6 +57,7 @@ def reliability_svg(card: dict[str, Any]) -> str:
         f'<line x1="{left:.1f}" y1="{bottom:.1f}" x2="{right:.1f}" y2="{top:.1f}" class="even"/>',
         f'<line x1="{left:.1f}" y1="{upright(base_rate):.1f}" x2="{right:.1f}" y2="{upright(base_rate):.1f}" '
         'class="base"/>',
+        *whiskers,
         f'<polyline points="{points}" class="line"/>',
         *dots,
         label((left + right) / 2, size - 6, "forecast probability of a rise", "middle"),

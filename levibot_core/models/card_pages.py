@@ -60,8 +60,11 @@ def card_html(card: dict[str, Any], pictures: Mapping[str, bytes] | None = None)
     against, spread = whole["against_base_rate"], whole["spread"]
     shown = dict(pictures or {})
     beeswarm = shown.pop(BEESWARM, None)
+    curve = whole["reliability"]
     drawings = {
-        "reliability": reliability_svg(card),
+        "reliability": reliability_svg(
+            curve["predicted"], curve["observed"], curve["counts"], card["base_rate"]["probability"]
+        ),
         "against": interval_svg(against["mean"], against["lower_95"], against["upper_95"]) if against else "",
         "gain": spread_svg(spread, "gain", 0.0, "base rate") if spread else "",
         "auc": spread_svg(spread, "auc", 0.5, "chance") if spread else "",

@@ -58,7 +58,6 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("GET", "/healthz", PUBLIC),
     Permission("GET", "/openapi.json", PUBLIC),
     Permission("GET", "/docs", PUBLIC),
-    Permission("GET", "/docs/oauth2-redirect", PUBLIC),
     Permission("POST", "/auth/login", PUBLIC),
     Permission("POST", "/auth/refresh", PUBLIC),
     Permission("POST", "/auth/logout", EVERYBODY),
@@ -67,6 +66,15 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("GET", "/ai/predict", EVERYBODY, forecasts=True),
     Permission("GET", "/ai/explain", VIEWERS, forecasts=True),
     Permission("GET", "/ai/models", VIEWERS),
+    Permission("GET", "/", VIEWERS, page=True),
+    Permission("GET", "/console/reports/{kind}/{name}", VIEWERS, page=True),
+    Permission("GET", "/console/{name}", PUBLIC),
+    Permission("POST", "/console/kill-switch", ADMINS, page=True),
+    Permission("GET", "/sign-in", PUBLIC),
+    Permission("POST", "/sign-in", PUBLIC),
+    # It asks whoever is signed in whether to sign out.
+    Permission("GET", "/sign-out", PUBLIC),
+    Permission("POST", "/sign-out", EVERYBODY, page=True),
 )
 
 AWAITED: Final[tuple[Permission, ...]] = (
@@ -87,11 +95,6 @@ AWAITED: Final[tuple[Permission, ...]] = (
     Permission("GET", "/live/status", EVERYBODY),
     Permission("GET", "/ops/signal_log", VIEWERS),
     Permission("GET", "/stream/predictions", VIEWERS, streams=True),
-    Permission("GET", "/", VIEWERS, page=True),
-    Permission("GET", "/console/{name}", PUBLIC),
-    Permission("GET", "/sign-in", PUBLIC),
-    Permission("POST", "/sign-in", PUBLIC),
-    Permission("POST", "/sign-out", EVERYBODY, page=True),
 )
 
 

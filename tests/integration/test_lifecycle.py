@@ -20,6 +20,8 @@ from levibot_core.stores.trial_ledger import TrialLedger
 from levibot_pipelines.registry import CHAMPION, ModelRegistry
 from levibot_pipelines.runner import run_job
 from levibot_pipelines.workspace import Workspace
+from levibot_serving.console.report_files import ReportFiles
+from levibot_serving.console.report_pages import page_names
 
 _ROOT = Path(__file__).resolve().parents[2]
 _COMMAND = [sys.executable, "-m", "levibot_pipelines.cli"]
@@ -150,6 +152,21 @@ def test_a_market_with_an_edge_sees_a_promotion_that_is_never_tradable(story: St
 
 def test_the_summary_names_files_that_are_there(story: Story) -> None:
     assert [path for path in story.first["files"].values() if not Path(path).exists()] == []
+
+
+def test_the_console_can_read_every_report_that_the_lifecycle_left(story: Story) -> None:
+    reports = ReportFiles(story.home)
+    versions, backtests = reports.carded_versions(), reports.backtest_names()
+    found = [
+        reports.drift(),
+        *(reports.model_card(version) for version in versions),
+        *(reports.backtest(name) for name in backtests),
+    ]
+    assert versions
+    assert backtests == [f"v{version}" for version in versions]
+    assert [report.problem for report in found if report.content is None] == []
+    assert page_names(story.home, "drift") == {"latest"}
+    assert page_names(story.home, "backtests") == page_names(story.home, "model_cards") == set(backtests)
 
 
 def test_a_second_demo_adds_no_duplicates_and_refuses_a_model_that_is_no_better(story: Story) -> None:

@@ -1,7 +1,8 @@
-"""What MLflow stores of a model is enough to read it where nothing of the platform is installed."""
+"""What is handed on is whole: the code beside a model in MLflow, and the wheel with what its packages read."""
 
 import subprocess
 import sys
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,3 +71,35 @@ def test_an_example_is_of_real_rows_where_there_are_any() -> None:
     )
     assert example["momentum"].tolist() == [6, 7, 8]
     assert example_frame(manifest, None)["symbol"].tolist() == ["BTC/USDT", "ETH/USDT"]
+
+
+def test_the_wheel_holds_every_file_that_its_packages_read(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    build = [
+        sys.executable,
+        "-m",
+        "uv",
+        "build",
+        "--wheel",
+        "--offline",
+        "--quiet",
+        "--out-dir",
+        str(tmp_path),
+        str(root),
+    ]
+    built = subprocess.run(build, capture_output=True, text=True, check=False)
+    if "hatchling" in built.stderr:
+        pytest.skip(f"The wheel cannot be built without a network here: {' '.join(built.stderr.split())[:200]}")
+    assert built.returncode == 0, built.stderr
+    packages = ("levibot_core", "levibot_pipelines", "levibot_serving")
+    read = {
+        path.relative_to(root).as_posix()
+        for package in packages
+        for path in (root / package).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".nbi", ".nbc")
+    }
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        held = set(content.namelist())
+    assert read - held == set()
+    assert "levibot_serving/console/templates/console.html.j2" in held

@@ -31,6 +31,7 @@ from levibot_pipelines.registry import CHALLENGER, CHAMPION, ModelRegistry
 from levibot_pipelines.runner import SHADOW, run_job
 from levibot_pipelines.shadow import challenger_in_shadow, look_at_challenger, look_at_champion
 from levibot_pipelines.workspace import Workspace
+from levibot_serving.console.report_files import ReportFiles
 
 TRAIN_DAYS, NEW_DAYS = 3, 3
 GATES = json.dumps([{"gate": "leak_check", "passed": True, "found": "no leak found", "required": "none"}])
@@ -215,6 +216,11 @@ def test_a_champion_that_holds_stays_and_a_home_with_nothing_to_compare_says_so(
     assert _aliases(workspace.registry) == before
     shadow: dict[str, Any] = json.loads((workspace.home.reports / "promotion" / "shadow.json").read_text("utf-8"))
     assert shadow == {"kind": "shadow", "action": "there is nothing to compare with"}
+    # What people see of it in the console.
+    watched = ReportFiles(workspace.home).champion_watch().content
+    assert watched is not None
+    assert watched.verdict is not None
+    assert watched.contender == before[CHAMPION]
 
 
 def test_a_home_whose_candidates_were_all_refused_can_be_drilled(at_home: Callable[[float], Workspace]) -> None:
