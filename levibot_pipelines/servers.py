@@ -99,7 +99,15 @@ def server_commands(home: Home, root: Path, ports: Ports) -> tuple[Server, Serve
     return (
         Server("mlflow", "MLflow UI", _python(mlflow), shared, home.root, mlflow_url, f"{mlflow_url}/health"),
         Server("dagster", "Dagster UI", _python(dagster), shared, root, dagster_url, f"{dagster_url}/server_info"),
-        Server("api", "Inference API", _python(api), shared, root, f"{api_url}/healthz", f"{api_url}/livez"),
+        Server(
+            "api",
+            "Inference API",
+            _python(api),
+            {**shared, "LEVIBOT_DAGSTER_URL": dagster_url},
+            root,
+            f"{api_url}/healthz",
+            f"{api_url}/livez",
+        ),
     )
 
 
