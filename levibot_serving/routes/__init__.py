@@ -1,1 +1,14 @@
-"""The endpoints, one module per noun."""
+"""The endpoints of the API, one module per subject."""
+
+from levibot_serving.routes import ai, analytics, backtests, features, forecasts, live, models, operations
+
+ROUTERS = (
+    ai.router,
+    forecasts.router,
+    models.router,
+    features.router,
+    analytics.router,
+    backtests.router,
+    live.router,
+    operations.router,
+)
