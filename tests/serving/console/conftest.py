@@ -171,7 +171,9 @@ def console(api: Callable[..., httpx.AsyncClient]) -> Callable[..., httpx.AsyncC
     """A client of the console; `user` is who is signed in, `parts` what the application gives it."""
 
     def make(user: str | None = None, parts: ConsoleParts | None = None, **changes: object) -> httpx.AsyncClient:
-        client = api(**changes)
+        # The door has users of its own; the same person is at both.
+        role = "viewer" if parts is None else StubAccounts.roles.get(user or "")
+        client = api(role=role, **changes)
         if parts is not None:
             client._transport.app.state.console = parts  # type: ignore[attr-defined]
         if user is not None:
