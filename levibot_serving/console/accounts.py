@@ -27,7 +27,7 @@ class ConsoleAccounts:
         principal = self._principal(request)
         if principal is None or principal.role == Role.SERVICE:
             return None
-        return Visitor(principal.name, principal.role.value, principal.csrf_token)
+        return Visitor(principal.name, principal.role, principal.csrf_token)
 
     async def sign_in(self, request: Request, response: Response, name: str, password: str) -> None:
         """Check the password and put the session's cookie on the response.

@@ -1,7 +1,7 @@
-"""What a form of the console sends: small, URL-encoded, and only from a page of this API."""
+"""What a form of the console sends: small and URL-encoded. That it is from a page of this API, the door sees to."""
 
 import hmac
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from fastapi import Request
 
@@ -17,10 +17,9 @@ async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, the last of each name; surrounding blanks are kept.
 
     Raises:
-        ApiError: it came from another site (403), is no URL-encoded form (415), is longer than a form of ours (413), or
+        ApiError: it is no URL-encoded form (415), is longer than a form of ours (413), or
             cannot be read (400).
     """
-    expect_own_page(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _URL_ENCODED:
         raise ApiError(415, "unsupported_form", f"Expected a form of the kind {_URL_ENCODED}, was {kind[:60]!r}.")
@@ -34,18 +33,6 @@ async def read_form(request: Request) -> dict[str, str]:
     except ValueError as error:
         raise ApiError(400, "unreadable_form", "Expected a URL-encoded form of UTF-8 text.") from error
     return {name: values[-1] for name, values in fields.items()}
-
-
-def expect_own_page(request: Request) -> None:
-    """Refuse what a browser says came from a page of another site.
-
-    Raises:
-        ApiError: 403.
-    """
-    origin, fetched = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    foreign = origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
-    if foreign or fetched not in (None, "same-origin", "none"):
-        raise ApiError(403, "other_site", "Expected a form of this console, was one of another site.")
 
 
 def expect_token(visitor: Visitor, fields: dict[str, str]) -> None:

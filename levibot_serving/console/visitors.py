@@ -6,11 +6,11 @@ may look, as at its other endpoints, and nobody may change anything; without a k
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 from fastapi import Request, Response
 
-Role = Literal["admin", "trader", "viewer", "service"]
+from levibot_core.security.roles import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Visitor:
     @property
     def may_kill(self) -> bool:
         """Whether the forms of the kill switch are shown and obeyed."""
-        return self.role == "admin" and self.name is not None and bool(self.csrf_token)
+        return self.role == Role.ADMIN and self.name is not None and bool(self.csrf_token)
 
 
-ANYBODY = Visitor(name=None, role="viewer")
+ANYBODY = Visitor(name=None, role=Role.VIEWER)
 """The visitor of an API without accounts."""
 
 

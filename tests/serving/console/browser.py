@@ -105,6 +105,11 @@ class Browser:
         self._read(lambda message: message.get("method") == "Page.loadEventFired")
         return self.visit
 
+    def press(self, expression: str) -> None:
+        """Do something that leads to another page, and wait until all of that is there."""
+        self.evaluate(expression)
+        self._read(lambda message: message.get("method") == "Page.loadEventFired")
+
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression; of a promise, what it comes to."""
         found = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

@@ -23,6 +23,7 @@ from levibot_core.schemas import TIMESTAMP
 from levibot_core.stores.paths import Home
 from levibot_core.validation.sequential_verdict import weigh
 from levibot_serving.console.visitors import ConsoleParts, SignInRefusedError, Visitor
+from levibot_serving.security.requests import SESSION_COOKIE
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 _VOID = {"meta", "link", "input", "br", "img"}
@@ -167,13 +168,16 @@ def stub_switch() -> StubSwitch:
 
 
 @pytest.fixture
-def console(api: Callable[..., httpx.AsyncClient]) -> Callable[..., httpx.AsyncClient]:
+def console(api: Callable[..., httpx.AsyncClient], visitors: Any) -> Callable[..., httpx.AsyncClient]:
     """A client of the console; `user` is who is signed in, `parts` what the application gives it."""
 
     def make(user: str | None = None, parts: ConsoleParts | None = None, **changes: object) -> httpx.AsyncClient:
-        # The door has users of its own; the same person is at both.
+        client = api(role=None, **changes)
+        client.headers["Sec-Fetch-Site"] = "same-origin"
+        # The door has users of its own: the same person is known to both.
         role = "viewer" if parts is None else StubAccounts.roles.get(user or "")
-        client = api(role=role, **changes)
+        if role is not None:
+            client.cookies.set(SESSION_COOKIE, visitors.tokens[role])
         if parts is not None:
             client._transport.app.state.console = parts  # type: ignore[attr-defined]
         if user is not None:

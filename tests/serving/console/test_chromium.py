@@ -55,11 +55,15 @@ def full_home(
 
 
 def test_the_console_works_in_a_browser_on_a_phone_and_on_a_desktop(
-    browser: Any, serve: Callable[..., Any], full_home: ServingSettings
+    browser: Any, serve: Callable[..., Any], visitors: Any, full_home: ServingSettings
 ) -> None:
     client: httpx.Client
     with serve(full_home) as client:
-        client.get("/")
+        browser.open(str(client.base_url.join("/sign-in")), 390)
+        fill = "(id, text) => { document.querySelector(id).value = text; }"
+        browser.evaluate(f"({fill})('#name', 'viewer'); ({fill})('#password', '{visitors.password}')")
+        browser.press("document.querySelector('main form button').click()")
+        assert browser.evaluate("location.pathname") == "/"
         for width, dark in ((390, False), (1280, True)):
             visit = browser.open(str(client.base_url), width, dark=dark)
             assert visit.problems == []

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from levibot_serving.console.accounts import ConsoleAccounts
 from levibot_serving.console.visitors import ConsoleParts
 
 pytestmark = pytest.mark.anyio
@@ -25,17 +26,27 @@ async def test_whoever_is_not_signed_in_is_sent_to_sign_in(console: Console, par
         assert (response.status_code, response.headers["location"]) == (303, "/sign-in")
 
 
-async def test_a_person_signs_in_and_out(console: Console, parts: ConsoleParts, read_page: ReadPage) -> None:
-    async with console(None, parts) as client:
+async def test_a_person_signs_in_and_out(
+    api: Callable[..., httpx.AsyncClient], visitors: Any, read_page: ReadPage
+) -> None:
+    async with api(role=None) as client:
+        app = client._transport.app  # type: ignore[attr-defined]
+        app.state.console = ConsoleParts(ConsoleAccounts(app.state.security))
+        client.headers["Sec-Fetch-Site"] = "same-origin"
         form = read_page(await client.get("/sign-in"))
         assert [field["autocomplete"] for field in form.all("input")] == ["username", "current-password"]
-        begun = await client.post("/sign-in", data={"name": "vic", "password": "vic"})
+        engine = await client.post("/sign-in", data={"name": "service", "password": visitors.password})
+        assert (engine.status_code, "set-cookie" in engine.headers) == (403, False)
+        begun = await client.post("/sign-in", data={"name": "viewer", "password": visitors.password})
         assert (begun.status_code, begun.headers["location"]) == (303, "/")
-        assert "vic viewer" in read_page(await client.get("/")).text
+        assert "HttpOnly" in begun.headers["set-cookie"]
+        page = read_page(await client.get("/"))
+        assert "viewer viewer" in page.text
         assert (await client.get("/sign-in")).headers["location"] == "/"
-        assert "You are signed in as vic (viewer)." in read_page(await client.get("/sign-out")).text
+        assert "You are signed in as viewer (viewer)." in read_page(await client.get("/sign-out")).text
         assert (await client.post("/sign-out", data={"csrf_token": "of another"})).status_code == 403
-        ended = await client.post("/sign-out", data={"csrf_token": "token-of-vic"})
+        (token,) = (field["value"] for field in page.all("input") if field["name"] == "csrf_token")
+        ended = await client.post("/sign-out", data={"csrf_token": token})
         assert ended.status_code == 303
         assert "You are signed out." in read_page(await client.get(ended.headers["location"])).text
         assert (await client.get("/")).status_code == 303
@@ -56,20 +67,6 @@ async def test_a_refused_sign_in_says_no_more_than_that(
         assert "The name or the password is wrong." in read_page(answer).text
         assert "guess" not in answer.text
     assert (flooded.status_code, flooded.headers["retry-after"]) == (429, "60")
-
-
-async def test_an_api_without_accounts_is_read_only_and_says_so(
-    console: Console, stub_switch: Any, read_page: ReadPage
-) -> None:
-    async with console(None, ConsoleParts(kill_switch=stub_switch)) as client:
-        page = read_page(await client.get("/"))
-        refused = await client.post("/console/kill-switch", data=KILL)
-        sign_in = read_page(await client.get("/sign-in"))
-    assert "This API has no accounts, so it cannot be thrown from here." in page.text
-    assert not page.all("form")
-    assert refused.status_code == 403
-    assert "This API has no accounts" in sign_in.text
-    assert not stub_switch.thrown
 
 
 async def test_an_admin_throws_the_switch_with_a_reason_and_turns_it_off_again(
@@ -139,6 +136,7 @@ async def test_forms_of_other_sites_are_refused(
     console: Console, parts: ConsoleParts, stub_switch: Any, headers: dict[str, str]
 ) -> None:
     async with console("ann", parts) as client:
+        del client.headers["Sec-Fetch-Site"]
         for path, form in (("/console/kill-switch", KILL), ("/sign-in", {}), ("/sign-out", {})):
             assert (await client.post(path, data=form, headers=headers)).status_code == 403
         own = await client.post(
