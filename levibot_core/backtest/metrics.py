@@ -117,7 +117,10 @@ def reasons_against_trading(summary: BacktestSummary) -> tuple[str, ...]:
     """Why a model should forecast only; empty when its backtest earned money and beat buying and holding."""
     strategy, holding = summary.strategy, summary.buy_and_hold
     if strategy.trades == 0:
-        return ("the backtest made no trade: no forecast that takes a side was expected to pay its costs",)
+        return (
+            "the backtest made no trade: no forecast that takes a side was expected to pay its costs, or none could "
+            "be filled",
+        )
     reasons = []
     if strategy.total_return <= 0:
         reasons.append(f"the backtest lost {-strategy.total_return:.2%} after costs")

@@ -72,7 +72,7 @@ def run_backtest(
         ("figure", "strategy", "buy and hold"),
         [(name, _shown(layout, strategy, field), _shown(layout, holding, field)) for name, field, layout in _COMPARED],
     )
-    print_notes([verdict(made.summary), f"Funding: {made.funding.note}."])
+    print_notes([verdict(made.summary, made.analysis.edges.acted_on), f"Funding: {made.funding.note}."])
     print_facts("Where to look", [("page", reference.html), ("JSON", reference.json_file)])
 
 
