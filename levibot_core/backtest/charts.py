@@ -57,7 +57,8 @@ def monthly_svg(result: BacktestResult) -> str:
     for year, month, value in months.drop_nulls().iter_rows():
         x, y = 40.0 + width * (month - 1), 20.0 + height * years.index(year)
         told = f"{_MONTHS[month - 1]} {year}: {value:+z.2%}"
-        parts.append(heat_cell(x, y, width, height, value * 100, limit, f"{value * 100:+z.1f}", told))
+        shown = f"{value * 100:+z.1f}" if limit >= 1.0 else f"{value * 100:+z.2f}"
+        parts.append(heat_cell(x, y, width, height, value * 100, limit, shown, told))
     return drawing(WIDTH, 24.0 + height * len(years), "Return per month, percent", parts)
 
 

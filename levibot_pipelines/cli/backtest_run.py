@@ -14,14 +14,14 @@ from levibot_pipelines.cli.output import (
 )
 
 _COMPARED = (
-    ("return", "total_return", "{:+.2%}"),
+    ("return", "total_return", "{:+.3%}"),
     ("return per year", "annualised_return", "{:+.2%}"),
     ("volatility per year", "volatility", "{:.2%}"),
     ("Sharpe ratio", "sharpe", "{:.2f}"),
-    ("maximum drawdown", "max_drawdown", "{:.2%}"),
+    ("maximum drawdown", "max_drawdown", "{:.3%}"),
     ("trades", "trades", "{:,}"),
     ("hit rate", "hit_rate", "{:.1%}"),
-    ("mean exposure", "exposure", "{:.2%}"),
+    ("mean exposure", "exposure", "{:.3%}"),
     ("fees paid", "fees_paid", "{:,.2f}"),
     ("slippage paid", "slippage_paid", "{:,.2f}"),
     ("funding paid", "funding_paid", "{:,.2f}"),

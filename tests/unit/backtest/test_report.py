@@ -131,7 +131,7 @@ def test_the_page_shows_the_figures_and_no_minus_before_a_zero(page: str, report
     strategy, holding = report.summary.strategy, report.summary.buy_and_hold
     for figure in (strategy.total_return, holding.total_return):
         assert f">{figure:+.2%}<" in page
-    assert f"<b>{strategy.trades}</b>" in page
+    assert f"<b>{strategy.trades:,}</b>" in page
     assert re.findall(r">-0\.?0*%?<", page) == []
 
 
