@@ -72,7 +72,7 @@ def run_backtest(
         ("figure", "strategy", "buy and hold"),
         [(name, _shown(layout, strategy, field), _shown(layout, holding, field)) for name, field, layout in _COMPARED],
     )
-    print_notes([verdict(made.summary, made.analysis.edges.acted_on), f"Funding: {made.funding.note}."])
+    print_notes([verdict(made.summary, made.analysis.edges.acted_on), f"Funding: {made.funding.note.rstrip('.')}."])
     print_facts("Where to look", [("page", reference.html), ("JSON", reference.json_file)])
 
 
@@ -104,7 +104,7 @@ def compare_backtests(
             for name, field, layout in _COMPARED
         ],
     )
-    print_notes([duel_in_words(comparison), f"Funding: {found.backtest.funding.note}."])
+    print_notes([duel_in_words(comparison), f"Funding: {found.backtest.funding.note.rstrip('.')}."])
 
 
 def _shown(layout: str, figures: object, field: str) -> str:
