@@ -97,6 +97,16 @@ async def test_candles_in_the_body_are_computed_with_the_bits_of_training_data(a
 
 
 @pytest.mark.usefixtures("champion")
+async def test_nobody_sends_features_of_his_own_making(api: Api, error_of: ErrorOf) -> None:
+    """The earlier engines sent features that the model did not know; absent ones became zeros."""
+    unknown = {"vol": 0.2, "spread": 1.0, "funding_rate": 0.0001, "inflow": 3.0, "outflow": 2.0, "whale_txs": 7}
+    async with api() as client:
+        for body in ({"features": unknown}, unknown, {"candles": [unknown]}):
+            response = await client.post("/ai/predict", json={"symbol": "BTCUSDT", **body})
+            assert (response.status_code, error_of(response)["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.usefixtures("champion")
 async def test_candles_of_unknown_origin_are_forecast_and_not_tradable(api: Api) -> None:
     async with api() as client:
         response = await client.post("/ai/predict", json={"symbol": "BTC-USDT", "candles": walk(2)})
