@@ -21,6 +21,7 @@ from levibot_core.schemas import CANDLES, FUNDING_RATES
 from levibot_core.stores.kill_switch import KillSwitch
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
+from levibot_core.stores.online_redis import RedisOnlineStore
 from levibot_core.stores.paths import Home, candles_dataset
 
 Api = Callable[..., httpx.AsyncClient]
@@ -152,8 +153,39 @@ async def test_without_a_vector_the_lake_is_computed_from_and_the_answer_says_so
         assert prediction["prob_up"] == champion.predict(champion.matrix_row("ETH/USDT", values))[0]
         assert (prediction["fallback"], prediction["abstain"], prediction["source"]) == (True, False, "exchange")
         assert prediction["fallback_reason"] == (
-            "the online store has no features; they were computed from the home's candles"
+            "the online store gave no features; they were computed from the home's candles"
         )
+
+
+async def test_a_feature_that_is_not_defined_on_sent_candles_is_the_callers_matter(
+    api: Api, stub_registry: Any, bundle_on: Callable[..., ModelBundle], error_of: ErrorOf
+) -> None:
+    stub_registry.hold(bundle_on(("log_return_1", "funding_rate_last")))
+    candles = walk(2)
+    settled = candles[-1][0] + STEP - 3_600_000
+    async with api() as client:
+        response = await client.post("/ai/predict", json={"symbol": "BTCUSDT", "candles": candles})
+        funded = await client.post(
+            "/ai/predict", json={"symbol": "BTCUSDT", "candles": candles, "funding": [[settled, 0.0001]]}
+        )
+    error = error_of(response)
+    assert (response.status_code, error["code"], error["details"]["abstain"]) == (422, "features_undefined", True)
+    assert "funding_rate_last. Give settled funding rates" in error["message"]
+    assert funded.status_code == 200
+
+
+@pytest.mark.usefixtures("champion")
+async def test_a_store_that_is_down_is_stood_in_for_by_the_lake(api: Api, home: Home, redis_server: Any) -> None:
+    redis_server.stop()
+    fill_lake(home, BTC=walk(2))
+    store = RedisOnlineStore(redis_server.url, 60.0)
+    try:
+        async with api(features=store) as client:
+            prediction = (await client.get("/ai/predict", params={"symbol": "BTCUSDT"})).json()
+    finally:
+        store.close()
+        redis_server.start()
+    assert (prediction["fallback"], prediction["abstain"]) == (True, False)
 
 
 @pytest.mark.usefixtures("champion")
