@@ -66,7 +66,7 @@ class ModelList(BaseModel):
                     "challenger": None,
                     "previous": 6,
                     "served": 7,
-                    "candles_needed": 3455,
+                    "candles_needed": 1055,
                     "versions": [_VERSION],
                 }
             ]
