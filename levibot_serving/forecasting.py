@@ -18,6 +18,7 @@ from levibot_serving.explainer import explain_forecast
 from levibot_serving.features import NewestFeatures, newest_features
 from levibot_serving.model_store import StoreStatus
 from levibot_serving.predictor import doubt_about_age, expect_known, horizon_minutes, predict
+from levibot_serving.recent_features import REQUEST
 from levibot_serving.served import ServedModel
 
 
@@ -135,7 +136,8 @@ def conclude(services: Services, prediction: Prediction, found: ForecastInput) -
     """The last step of every forecast: the kill switch, the journal, the challenger. Never waits, never fails."""
     operations = services.operations
     given = operations.silenced(prediction)
-    operations.journal.record(given)
+    # Whatever the caller said of his candles, nobody here saw them.
+    operations.journal.record(given, source=REQUEST if found.sent else None)
     if not found.sent:
         operations.shadow.offer(found.newest.vector, round(given.timestamp.timestamp() * 1000))
     return given

@@ -111,9 +111,17 @@ async def test_nobody_sends_features_of_his_own_making(api: Api, error_of: Error
 async def test_candles_of_unknown_origin_are_forecast_and_not_tradable(api: Api) -> None:
     async with api() as client:
         response = await client.post("/ai/predict", json={"symbol": "BTC-USDT", "candles": walk(2)})
+        told = await client.post(
+            "/ai/predict", json={"symbol": "BTC-USDT", "candles": walk(3), "candles_source": "exchange"}
+        )
+        recent = (await client.get("/analytics/predictions/recent")).json()["items"]
+        deciles = (await client.get("/analytics/deciles")).json()
     prediction = response.json()
     assert (prediction["source"], prediction["tradable"]) == ("request", False)
     assert any("never tradable" in reason for reason in prediction["reasons"])
+    assert told.json()["source"] == "exchange"
+    # What is looked back on later does not rest on what somebody said.
+    assert ([item["source"] for item in recent], deciles["forecasts"]) == (["request", "request"], 0)
 
 
 @pytest.mark.usefixtures("champion")
