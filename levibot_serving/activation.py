@@ -35,7 +35,7 @@ class ModelAliases:
         self._registry = registry
         self._models = models
 
-    def listed(self, candles_needed: int | None) -> ModelList:
+    def listed(self) -> ModelList:
         """Every version, newest first.
 
         Raises:
@@ -52,7 +52,6 @@ class ModelAliases:
             challenger=carrying(CHALLENGER),
             previous=carrying(PREVIOUS),
             served=None if served is None else served.version,
-            candles_needed=candles_needed,
             versions=tuple(_described(version) for version in found),
         )
 

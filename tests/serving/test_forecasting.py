@@ -129,6 +129,7 @@ async def test_candles_of_unknown_origin_are_forecast_and_not_tradable(api: Api)
     ("change", "cause"),
     [
         (lambda rows: rows[1:], "too_few"),
+        (lambda rows: rows[:0], "too_few"),
         (lambda rows: [(row[0] - STEP, *row[1:]) if place < 20 else row for place, row in enumerate(rows)], "gap"),
         (lambda rows: [*rows, (rows[-1][0] + STEP, *rows[-1][1:])], "unclosed"),
         (lambda rows: [*rows[:-1], (*rows[-1][:4], None, 1.0)], "not_finite"),
