@@ -80,7 +80,7 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("GET", "/stream/predictions", VIEWERS, streams=True),
     Permission("POST", "/backtest/run", ADMINS),
     Permission("GET", "/backtest/reports", VIEWERS),
-    Permission("GET", "/backtest/reports/{report_id}", VIEWERS),
+    Permission("GET", "/backtest/reports/{id}", VIEWERS),
     Permission("POST", "/live/kill", ADMINS),
     # Engines poll the kill switch here.
     Permission("GET", "/live/status", EVERYBODY),

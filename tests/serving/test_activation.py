@@ -128,7 +128,7 @@ async def test_two_do_not_move_aliases_at_once(
     client: httpx.AsyncClient, home: Home, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(activation, "_PATIENCE_S", 0.05)
-    with FileLock(home.comparison_lock):
+    with FileLock(home.alias_lock):
         response = await client.post("/ai/models/activate", json={"version": 1, "reason": "better"})
     assert (response.status_code, error_of(response)["code"]) == (409, "busy")
 

@@ -256,6 +256,27 @@ async def test_a_server_that_is_away_is_asked_again_and_then_told_of(visitors: A
             await other.login("admin", visitors.password)
 
 
+def test_an_abstention_is_an_answer_and_a_date_is_waited_for() -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        details = {"abstain": True, "side": "flat", "reasons": ["no features"]}
+        error = {"code": "features_unavailable", "message": "none", "request_id": "1", "details": details}
+        if request.url.path == "/ai/predict":
+            return httpx.Response(503, json={"error": error})
+        past = "Fri, 02 Jan 2026 03:05:00 -0000"
+        return httpx.Response(429, json={"error": {**error, "details": None}}, headers={"Retry-After": past})
+
+    with LevibotClient("http://levibot", retry=QUICK, transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(UnavailableError) as refused:
+            client.predict("BTCUSDT")
+        assert (refused.value.abstains, len(asked)) == (True, 1)
+        with pytest.raises(RateLimitedError) as limited:
+            client.models()
+        assert (limited.value.retry_after_s, len(asked)) == (0.0, 4)
+
+
 def test_an_answer_of_something_else_is_told_as_it_is() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(502, text="<html>bad gateway</html>"))
     with (

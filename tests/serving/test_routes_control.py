@@ -28,6 +28,7 @@ async def test_the_kill_switch_is_thrown_recorded_and_told(
         before = (await client.get("/live/status")).json()
         thrown = (await client.post("/live/kill", json={"on": True, "reason": "misquotes"})).json()
         killed = (await client.get("/live/status")).json()
+        metrics = (await client.get("/metrics")).text
         off = (await client.post("/live/kill", json={"on": False, "reason": "quotes are back"})).json()
         after = (await client.get("/live/status")).json()
         refused = [await client.post("/live/kill", json=body) for body in ({"on": True}, {"reason": "none given"}, {})]
@@ -38,6 +39,8 @@ async def test_the_kill_switch_is_thrown_recorded_and_told(
     assert (killed["kill_switch_active"], killed["mode"], killed["active"], killed["reason"]) == (
         *(True, "killed", False, "misquotes"),
     )
+    assert "levibot_kill_switch_active 1.0" in metrics
+    assert 'levibot_challenger_forecasts_total{outcome="scored"} 0.0' in metrics
     assert (after["mode"], after["active"], after["reason"]) == ("live", True, "quotes are back")
     assert [error_of(response)["code"] for response in refused] == ["invalid_request"] * 3
     records = AuditLog(home.audit_log).read()
