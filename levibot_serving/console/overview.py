@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from levibot_core.security.roles import Principal
 from levibot_serving.console.panels.backtests import BacktestsPanel, backtests_panel
 from levibot_serving.console.panels.calibration import CalibrationPanel, calibration_panel
 from levibot_serving.console.panels.drift import DriftPanel, drift_panel
 from levibot_serving.console.panels.health import HealthPanel, health_panel
-from levibot_serving.console.panels.kill_switch import KillPanel, kill_panel
+from levibot_serving.console.panels.kill_switch import KillPanel, KillSwitch, kill_panel
 from levibot_serving.console.panels.models import Champion, ModelsPanel, models_panel
 from levibot_serving.console.panels.predictions import PredictionsPanel, predictions_panel
 from levibot_serving.console.report_files import ReportFiles
-from levibot_serving.console.visitors import KillSwitch, Visitor
 from levibot_serving.deps import Services
 from levibot_serving.predictor import utc
 
@@ -43,7 +43,7 @@ class Overview:
     stale: int
 
 
-def overview(services: Services, reports: ReportFiles, switch: KillSwitch | None, visitor: Visitor) -> Overview:
+def overview(services: Services, reports: ReportFiles, switch: KillSwitch | None, visitor: Principal) -> Overview:
     """Gather everything. It may wait for the online store, so it belongs into a thread."""
     home = services.settings.folders
     models, predictions = models_panel(services, reports), predictions_panel(services)

@@ -1,4 +1,4 @@
-"""Homes with and without reports, visitors of every role, and a reader of pages that forgives nothing."""
+"""Homes with and without reports, browsers of every role, and a reader of pages that forgives nothing."""
 
 import importlib.util
 import json
@@ -16,13 +16,12 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-from fastapi import Request, Response
 
 from levibot_core.errors import HomeNotWritableError
 from levibot_core.schemas import TIMESTAMP
 from levibot_core.stores.paths import Home
 from levibot_core.validation.sequential_verdict import weigh
-from levibot_serving.console.visitors import ConsoleParts, SignInRefusedError, Visitor
+from levibot_serving.security.requests import SESSION_COOKIE
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 _VOID = {"meta", "link", "input", "br", "img"}
@@ -139,51 +138,24 @@ class StubSwitch:
         self.active, self.reason, self.actor, self.since = on, reason, actor, datetime.now(UTC)
 
 
-class StubAccounts:
-    """Accounts whose passwords and cookies are their names; eve is called something else on pages."""
-
-    roles = {"ann": "admin", "tom": "trader", "vic": "viewer", "eve": "viewer"}  # noqa: RUF012
-
-    async def visitor(self, request: Request) -> Visitor | None:
-        name = request.cookies.get("session", "")
-        role = self.roles.get(name)
-        shown = HOSTILE if name == "eve" else name
-        return None if role is None else Visitor(shown, role, f"token-of-{name}")  # type: ignore[arg-type]
-
-    async def sign_in(self, _request: Request, response: Response, name: str, password: str) -> None:
-        if name == "flood":
-            raise SignInRefusedError("Too many attempts. Wait a minute.", 429, 60)
-        if name not in self.roles or password != name:
-            raise SignInRefusedError("The name or the password is wrong.")
-        response.set_cookie("session", name, httponly=True, samesite="strict")
-
-    async def sign_out(self, _request: Request, response: Response) -> None:
-        response.delete_cookie("session")
-
-
 @pytest.fixture
 def stub_switch() -> StubSwitch:
     return StubSwitch()
 
 
 @pytest.fixture
-def console(api: Callable[..., httpx.AsyncClient]) -> Callable[..., httpx.AsyncClient]:
-    """A client of the console; `user` is who is signed in, `parts` what the application gives it."""
+def console(api: Callable[..., httpx.AsyncClient], visitors: Any) -> Callable[..., httpx.AsyncClient]:
+    """A browser's client of the console: signed in by its cookie as that role, or as nobody."""
 
-    def make(user: str | None = None, parts: ConsoleParts | None = None, **changes: object) -> httpx.AsyncClient:
-        client = api(**changes)
-        if parts is not None:
-            client._transport.app.state.console = parts  # type: ignore[attr-defined]
-        if user is not None:
-            client.cookies.set("session", user)
+    def make(role: str | None = "viewer", switch: StubSwitch | None = None, **changes: object) -> httpx.AsyncClient:
+        client = api(role=None, **changes)
+        client.headers["Sec-Fetch-Site"] = "same-origin"
+        client._transport.app.state.kill_switch = switch  # type: ignore[attr-defined]
+        if role is not None:
+            client.cookies.set(SESSION_COOKIE, visitors.tokens[role])
         return client
 
     return make
-
-
-@pytest.fixture
-def parts(stub_switch: StubSwitch) -> ConsoleParts:
-    return ConsoleParts(accounts=StubAccounts(), kill_switch=stub_switch)
 
 
 def model_card(version: int, **changes: Any) -> dict[str, Any]:

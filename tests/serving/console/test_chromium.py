@@ -16,6 +16,7 @@ from levibot_core.stores.paths import Home
 from levibot_serving.cache import ModelCache
 from levibot_serving.config import ServingSettings
 from levibot_serving.registry import ModelRecord
+from levibot_serving.security.requests import SESSION_COOKIE
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -55,13 +56,16 @@ def full_home(
 
 
 def test_the_console_works_in_a_browser_on_a_phone_and_on_a_desktop(
-    browser: Any, serve: Callable[..., Any], full_home: ServingSettings
+    browser: Any, serve: Callable[..., Any], full_home: ServingSettings, visitors: Any
 ) -> None:
     client: httpx.Client
     with serve(full_home) as client:
         client.get("/")
+        address = str(client.base_url)
+        cookie = {"name": SESSION_COOKIE, "value": visitors.tokens["admin"], "httpOnly": True, "sameSite": "Strict"}
+        browser.ask("Network.setCookie", url=address, **cookie)
         for width, dark in ((390, False), (1280, True)):
-            visit = browser.open(str(client.base_url), width, dark=dark)
+            visit = browser.open(address, width, dark=dark)
             assert visit.problems == []
             assert {urlsplit(address).netloc for address in visit.addresses} == {client.base_url.netloc.decode()}
             assert browser.evaluate(WIDER) == 0

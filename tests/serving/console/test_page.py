@@ -12,7 +12,6 @@ from levibot_core.errors import OnlineStoreError
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
-from levibot_serving.console.visitors import ConsoleParts
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +53,7 @@ async def test_a_full_home_shows_every_panel(
     console: Console,
     read_page: ReadPage,
     fill: Fill,
-    parts: ConsoleParts,
+    stub_switch: Any,
     stub_registry: Any,
     lightgbm_bundle: Bundles,
     features: SqliteOnlineStore,
@@ -64,7 +63,7 @@ async def test_a_full_home_shows_every_panel(
     fill(home)
     stub_registry.hold(lightgbm_bundle(), 2)
     features.put([vector(), vector(symbol="ETH/USDT", known_at_ms=0)])
-    async with console("vic", parts) as client:
+    async with console("viewer", stub_switch) as client:
         page = read_page(await client.get("/"))
     for words in (
         "Version 2 lightgbm ✓ tradable",
@@ -84,7 +83,7 @@ async def test_a_full_home_shows_every_panel(
         "0 of 4,900 served values differ",
         "off: it stops nothing",
         "Only administrators may throw it.",
-        "vic viewer",
+        "viewer viewer Sign out",
     ):
         assert words in page.text, words
     drawings = page.all("svg")
@@ -103,7 +102,6 @@ async def test_names_and_reasons_are_shown_and_never_run(
     console: Console,
     read_page: ReadPage,
     fill: Fill,
-    parts: ConsoleParts,
     stub_switch: Any,
     stub_registry: Any,
     base_rate: ModelBundle,
@@ -113,7 +111,7 @@ async def test_names_and_reasons_are_shown_and_never_run(
     stub_switch.throw(True, HOSTILE, HOSTILE)
     stub_registry.hold(base_rate, 2, {"tradable": "false", "reasons": json.dumps([HOSTILE])})
     (home.reports / "backtests" / "<b onclick=1>.json").write_text("{")
-    async with console("eve", parts) as client:
+    async with console("viewer", stub_switch) as client:
         page = read_page(await client.get("/"))
     assert page.text.count(HOSTILE) >= 6
     assert "<b onclick=1>" in page.text

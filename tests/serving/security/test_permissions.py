@@ -135,8 +135,8 @@ def test_who_is_meant() -> None:
     for key in (("GET", "/ai/models"), ("GET", "/metrics"), ("GET", "/stream/predictions")):
         assert lines[key].roles == VIEWERS
     assert {line.path for line in PERMISSIONS if line.roles == PUBLIC} == {
-        *("/livez", "/readyz", "/healthz", "/openapi.json", "/docs", "/docs/oauth2-redirect"),
-        *("/auth/login", "/auth/refresh"),
+        *("/livez", "/readyz", "/healthz", "/openapi.json", "/docs"),
+        *("/auth/login", "/auth/refresh", "/sign-in", "/console/{name}"),
     }
 
 
