@@ -1,6 +1,7 @@
 """The page itself: with everything, with nothing, with hostile names, for every role."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -273,3 +274,18 @@ async def test_a_report_is_read_again_only_when_it_changed(
         assert "3 critical and 1 moved" in read_page(await client.get("/")).text
         path.unlink()
         assert "There is no drift report yet." in read_page(await client.get("/")).text
+
+
+async def test_backtests_are_listed_by_when_they_were_written_and_told_apart(
+    console: Console, read_page: ReadPage, fill: Fill, home: Home
+) -> None:
+    fill(home)
+    folder = home.reports / "backtests"
+    asked_for = folder / "b-0123456789abcdef.json"
+    asked_for.write_text((folder / "v2.json").read_text())
+    os.utime(folder / "v3.json", (1, 1))
+    os.utime(folder / "v2.json", (2, 2))
+    async with console() as client:
+        page = read_page(await client.get("/"))
+    places = [page.text.index(words) for words in ("b-0123456789abcdef", "Version 2 2025", "Version 3 2025")]
+    assert places == sorted(places)
