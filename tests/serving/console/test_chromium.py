@@ -16,7 +16,6 @@ from levibot_core.stores.paths import Home
 from levibot_serving.cache import ModelCache
 from levibot_serving.config import ServingSettings
 from levibot_serving.registry import ModelRecord
-from levibot_serving.security.requests import SESSION_COOKIE
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -62,8 +61,11 @@ def test_the_console_works_in_a_browser_on_a_phone_and_on_a_desktop(
     with serve(full_home) as client:
         client.get("/")
         address = str(client.base_url)
-        cookie = {"name": SESSION_COOKIE, "value": visitors.tokens["admin"], "httpOnly": True, "sameSite": "Strict"}
-        browser.ask("Network.setCookie", url=address, **cookie)
+        assert browser.open(address, 390).problems == []  # leads to the sign-in page
+        browser.evaluate("document.querySelector('#name').value = 'admin'")
+        browser.evaluate(f"document.querySelector('#password').value = '{visitors.password}'")
+        assert browser.follow("document.querySelector('form').requestSubmit()").problems == []
+        assert browser.evaluate("[location.pathname, document.cookie]") == ["/", ""]
         for width, dark in ((390, False), (1280, True)):
             visit = browser.open(address, width, dark=dark)
             assert visit.problems == []
