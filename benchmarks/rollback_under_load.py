@@ -28,9 +28,9 @@ from levibot_core.features.registry import FeatureSet, load_registry, newest_ver
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.calibration import PlattCalibrator
 from levibot_core.models.predictors import LIGHTGBM, matrix_columns
+from levibot_core.registry.champions import promote
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
-from levibot_pipelines.champions import promote
 from levibot_pipelines.registry import ModelRegistry
 from levibot_pipelines.servers import Ports, server_commands
 

@@ -25,6 +25,7 @@ __all__ = [
     "SourceUnreachableError",
     "StaleFeatureError",
     "UnknownSymbolError",
+    "UnusableCandlesError",
     "WorkerDiedError",
 ]
 
@@ -83,6 +84,21 @@ class SnapshotNotFoundError(SnapshotError):
 
 class MissingFeatureError(LevibotError):
     """A model was asked to predict without every feature it needs. Never answered with a zero."""
+
+
+class UnusableCandlesError(LevibotError):
+    """Candles that someone sent cannot be computed from.
+
+    Attributes:
+        cause: One word for programs: `too_few`, `gap`, `unclosed`, `not_finite`, `impossible`, `off_grid` or
+            `out_of_order`.
+        needed: Successive bars that are needed, the newest closed one included.
+    """
+
+    def __init__(self, message: str, cause: str, needed: int) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.needed = needed
 
 
 class StaleFeatureError(MissingFeatureError):

@@ -3,7 +3,7 @@
 What is computed is `levibot_core.backtest`'s business; this module only brings together what belongs together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -92,8 +92,16 @@ def usual_version(workspace: Workspace) -> int:
 
 def known_funding(workspace: Workspace, manifest: SnapshotManifest) -> pl.DataFrame:
     """Settled funding of a snapshot's symbols as it was known at its instant: symbol, ts, rate."""
-    funding = workspace.lake.read_all_revisions(funding_dataset(manifest.source.key), manifest.symbols)
-    as_of_ms = int(manifest.as_of.timestamp() * 1000)
+    return _funding(workspace, manifest.source.key, manifest.symbols, int(manifest.as_of.timestamp() * 1000))
+
+
+def funding_known_at(workspace: Workspace, symbols: Sequence[str], as_of_ms: int) -> pl.DataFrame:
+    """Settled funding of the ingested source as it was known at an instant, UTC milliseconds: symbol, ts, rate."""
+    return _funding(workspace, workspace.ingested_source.key, symbols, as_of_ms)
+
+
+def _funding(workspace: Workspace, source_key: str, symbols: Sequence[str], as_of_ms: int) -> pl.DataFrame:
+    funding = workspace.lake.read_all_revisions(funding_dataset(source_key), symbols)
     return newest_revisions(funding.filter(pl.col("known_at") <= instant(as_of_ms))).select("symbol", "ts", "rate")
 
 

@@ -12,12 +12,12 @@ from levibot_core.market.ingest import Slice, ingest_candles, ingest_funding
 from levibot_core.market.quality import QualityRules, assess_candles
 from levibot_core.market.simulator import ANCHOR_MS
 from levibot_core.models.card import build_card
+from levibot_core.registry.champions import promote
 from levibot_core.validation.certificate import Market, MarketOutcome
 from levibot_core.validation.gates import LossComparison
 from levibot_core.validation.leak_report import LeakCheck, LeakReport
 from levibot_core.validation.split import chronological_split
 from levibot_pipelines.card_inputs import Measured, Subject, card_inputs, last_rebuild, load_subject, measure_one_row
-from levibot_pipelines.champions import promote
 from levibot_pipelines.ensemble import make_ensemble
 from levibot_pipelines.judgement import judge
 from levibot_pipelines.rebuilding import rebuild_version

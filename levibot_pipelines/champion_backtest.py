@@ -4,19 +4,17 @@ Comparing the two is `levibot_core.validation.backtest_regression`'s work, actin
 """
 
 import json
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from levibot_core.backtest.candidate import backtest_model
 from levibot_core.backtest.metrics import backtest_metrics
-from levibot_core.backtest.report import ReportContext, write_json_report
+from levibot_core.backtest.report import trade_records
 from levibot_core.errors import RegistryError
 from levibot_core.models.design import label_vector
 from levibot_core.models.metrics import classification_metrics
 from levibot_core.models.row_forecasts import predict_rows, split_with_windows
 from levibot_core.validation.backtest_regression import BacktestRecord
 from levibot_core.validation.split import chronological_split
+from levibot_pipelines.backtests import account_of
 from levibot_pipelines.registry import RegisteredVersion
 from levibot_pipelines.workspace import Workspace
 
@@ -53,23 +51,13 @@ def recomputed_backtest(workspace: Workspace, version: RegisteredVersion) -> Bac
     snapshot = workspace.snapshots.load(version.tags["snapshot_id"])
     # As the asset `backtest/report` does it; a drop is to be found in what the lifecycle would say today.
     split = chronological_split(snapshot.rows)
-    result = backtest_model(bundle, snapshot, split.test)
-    about = ReportContext(
-        title="",
-        model_name=bundle.manifest.model_name,
-        model_version=version.version,
-        snapshot_id=snapshot.manifest.snapshot_id,
-        source=snapshot.manifest.source.description,
-        reasons=(),
-    )
-    with TemporaryDirectory(dir=workspace.home.root) as folder:
-        path = Path(folder) / _REPORT
-        # Through the file, so that both have gone the same way to JSON.
-        write_json_report(path, result, backtest_metrics(result), about)
-        report = json.loads(path.read_bytes())
+    result = account_of(workspace, bundle, snapshot, split.test).result
+    report = {"metrics": backtest_metrics(result).model_dump(mode="json"), "trades": trade_records(result)}
     whole = split_with_windows(bundle.manifest, split)
     probabilities = predict_rows(bundle, whole.test, whole.history)
-    return _record(report, classification_metrics(probabilities, label_vector(whole.test, "test"))["log_loss"])
+    log_loss = classification_metrics(probabilities, label_vector(whole.test, "test"))["log_loss"]
+    # As JSON says it, so that both have gone the same way.
+    return _record(json.loads(json.dumps(report)), log_loss)
 
 
 def _record(report: dict[str, Any], log_loss: float) -> BacktestRecord:

@@ -18,7 +18,7 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.calibration import IsotonicCalibrator, logit, sigmoid
 from levibot_core.models.families import FAMILIES
 from levibot_core.models.predictors import BASE_RATE
-from levibot_pipelines.champions import ROLLBACK, ROLLED_BACK, STATE_TAG, changes, promote
+from levibot_core.registry.champions import ROLLBACK, ROLLED_BACK, STATE_TAG, changes, promote
 from levibot_pipelines.comparison_reports import read_report
 from levibot_pipelines.registration import version_tags
 from levibot_pipelines.registry import CHAMPION, RegisteredVersion

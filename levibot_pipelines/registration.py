@@ -24,11 +24,11 @@ from levibot_core.models.plots import importance_png, reliability_png
 from levibot_core.models.predictors import BASE_RATE, TFT
 from levibot_core.models.row_forecasts import predict_rows, split_with_windows
 from levibot_core.models.uncertainty_fitting import UncertainModel
+from levibot_core.registry.champions import promote
 from levibot_core.stores.files import write_bytes_atomically
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.snapshots import Snapshot
 from levibot_core.validation.split import SplitResult, chronological_split
-from levibot_pipelines.champions import promote
 from levibot_pipelines.provenance import code_version
 from levibot_pipelines.references import BacktestReference, CandidateReference, EnsembleReference, ModelReference
 from levibot_pipelines.registry import CHAMPION, ModelRegistry

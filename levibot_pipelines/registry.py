@@ -1,14 +1,13 @@
-"""The model registry of a home: registered bundles and their aliases. Who may become champion: `.champions`.
+"""The model registry of a home: registered bundles and their aliases. Who may become champion: `levibot_core.registry`.
 
-Plain Python over MLflow, used by Dagster assets and the command line alike. Versions as such are in `.registered`,
-runs in `.runs`, what MLflow stores of a model in `.packaging`. What a model is lives in `levibot_core.models.bundle`;
-whether one may be promoted is decided by `levibot_core.validation.gates`.
+Plain Python over MLflow, used by Dagster assets and the command line alike. Versions as such are in
+`levibot_core.registry.versions`, runs in `.runs`, what MLflow stores of a model in `.packaging`. What a model is lives
+in `levibot_core.models.bundle`; whether one may be promoted is decided by `levibot_core.validation.gates`.
 """
 
 import os
 from collections.abc import Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -18,14 +17,15 @@ import polars as pl
 from levibot_core.errors import RegistryError
 from levibot_core.labels.definition import event_in_words
 from levibot_core.models.bundle import BundleManifest, ModelBundle
+from levibot_core.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, RegisteredVersion
 from levibot_pipelines.packaging import copy_model_code, example_frame, model_requirements, model_signature
-from levibot_pipelines.registered import CHALLENGER, CHAMPION, PREVIOUS, RegisteredVersion, RegisteredVersions
 from levibot_pipelines.runs import Runs
+from levibot_serving.registered_versions import MlflowVersions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow import MlflowClient
 
 __all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "ModelRegistry", "RegisteredVersion"]
 
@@ -37,8 +37,12 @@ _TASKS = {
 _ADDRESS_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
-class ModelRegistry(Runs, RegisteredVersions):
+class ModelRegistry(Runs, MlflowVersions):
     """Runs, versions and aliases of one registered model."""
+
+    @property
+    def _client(self) -> "MlflowClient":
+        return self.client
 
     def register(
         self,
@@ -115,17 +119,6 @@ class ModelRegistry(Runs, RegisteredVersions):
         """Replace the description that people see beside a version; Markdown."""
         self.client.update_model_version(self.model_name, str(version), description)
 
-    def annotate(self, version: int, tags: Mapping[str, str]) -> None:
-        """Add or replace tags of a version."""
-        for name, value in tags.items():
-            self.client.set_model_version_tag(self.model_name, str(version), name, value)
-
-    def versions(self) -> list[RegisteredVersion]:
-        """Every version, newest first."""
-        found = self.client.search_model_versions(f"name = '{self.model_name}'")
-        aliases = self._aliases()
-        return sorted((_registered(item, aliases) for item in found), key=lambda item: -item.version)
-
     def snapshots_in_use(self) -> dict[str, tuple[str, ...]]:
         """Every snapshot that a model of this home names, whatever the model: id to `name version`, oldest first."""
         users: dict[str, tuple[str, ...]] = {}
@@ -156,29 +149,6 @@ class ModelRegistry(Runs, RegisteredVersions):
                 raise RegistryError(f"Expected a bundle in {uri}, but it holds no manifest.json.")
             return ModelBundle.load(manifests[0].parent)
 
-    # Aliases ---------------------------------------------------------------------------------------------------
-
-    def point(self, alias: str, version: int | None) -> None:
-        """Point an alias at a version, or at none."""
-        if version is None:
-            self.client.delete_registered_model_alias(self.model_name, alias)
-        else:
-            self.client.set_registered_model_alias(self.model_name, alias, str(version))
-
-    def _aliases(self) -> dict[int, tuple[str, ...]]:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            registered = self.client.get_registered_model(self.model_name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
-            raise
-        by_version: dict[int, tuple[str, ...]] = {}
-        for alias, version in registered.aliases.items():
-            by_version[int(version)] = (*by_version.get(int(version), ()), alias)
-        return by_version
-
     @contextmanager
     def _fluent(self) -> "Iterator[None]":
         """Point MLflow's module-level API, which logging and downloading a model still need, at this home."""
@@ -197,13 +167,3 @@ class ModelRegistry(Runs, RegisteredVersions):
                 os.environ.pop(name, None)
                 if value is not None:
                     os.environ[name] = value
-
-
-def _registered(item: "ModelVersion", aliases: Mapping[int, tuple[str, ...]]) -> RegisteredVersion:
-    return RegisteredVersion(
-        version=int(item.version),
-        run_id=str(item.run_id),
-        aliases=tuple(sorted(aliases.get(int(item.version), ()))),
-        tags=dict(item.tags),
-        created_at=datetime.fromtimestamp(item.creation_timestamp / 1000, UTC),
-    )

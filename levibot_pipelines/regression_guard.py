@@ -16,14 +16,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from levibot_core.errors import LevibotError, RegistryError
 from levibot_core.models.predictors import BASE_RATE
 from levibot_core.monitoring.regression_plots import regression_png
+from levibot_core.registry.champions import Figures
+from levibot_core.registry.rollback_candidates import clear, mark
 from levibot_core.stores.files import write_bytes_atomically, write_json_atomically
 from levibot_core.validation.backtest_regression import BacktestRecord, RegressionVerdict, judge_regression
 from levibot_pipelines.alerts import raise_alert
 from levibot_pipelines.champion_backtest import recomputed_backtest, recorded_backtest
-from levibot_pipelines.champions import Figures
 from levibot_pipelines.provenance import code_version
 from levibot_pipelines.registry import CHAMPION, RegisteredVersion
-from levibot_pipelines.rollback_candidates import clear, mark
 from levibot_pipelines.workspace import Workspace
 
 SOURCE = "regression_guard"

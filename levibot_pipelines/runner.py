@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dagster import DagsterEvent, DagsterInstance, ExecuteInProcessResult
 
 LIFECYCLE, INGEST, RETRAIN, SHADOW, GUARD = "lifecycle", "ingest", "retrain", "shadow", "guard"
+BACKTEST_ON_REQUEST = "backtest_on_request"
 """Names of the jobs; kept here so that naming one does not load Dagster."""
 GATES_STEP = "promotion_gates"
 """Name of the check that refuses a candidate."""

@@ -100,7 +100,15 @@ def server_commands(home: Home, root: Path, ports: Ports) -> tuple[Server, Serve
     return (
         Server("mlflow", "MLflow UI", _python(mlflow), shared, home.root, mlflow_url, f"{mlflow_url}/health"),
         Server("dagster", "Dagster UI", _python(dagster), shared, root, dagster_url, f"{dagster_url}/server_info"),
-        Server("api", "Console, API", _python(api), shared, root, api_url, f"{api_url}/livez"),
+        Server(
+            "api",
+            "Console, API",
+            _python(api),
+            {**shared, "LEVIBOT_DAGSTER_URL": dagster_url},
+            root,
+            api_url,
+            f"{api_url}/livez",
+        ),
     )
 
 

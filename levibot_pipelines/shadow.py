@@ -15,6 +15,7 @@ from filelock import FileLock
 from levibot_core.features.registry import load_registry
 from levibot_core.models.bundle import BundleManifest, ModelBundle
 from levibot_core.models.predictors import BASE_RATE
+from levibot_core.registry.champions import ROLLED_BACK, STATE_TAG, champions, changes, promote, roll_back
 from levibot_core.stores.comparison_log import ComparisonLog
 from levibot_core.stores.training_rows import read_inputs, training_rows
 from levibot_core.validation.paired_blocks import (
@@ -29,7 +30,6 @@ from levibot_core.validation.sequential import DECISIVE
 from levibot_core.validation.sequential_verdict import SequentialVerdict, weigh
 from levibot_pipelines.alerts import raise_alert
 from levibot_pipelines.candidates import failed_gates, judge_anew
-from levibot_pipelines.champions import ROLLED_BACK, STATE_TAG, champions, changes, promote, roll_back
 from levibot_pipelines.registration import NO_SNAPSHOT
 from levibot_pipelines.registry import CHALLENGER, CHAMPION, RegisteredVersion
 from levibot_pipelines.workspace import Workspace
@@ -129,7 +129,7 @@ def _act(
     settle: Callable[[Workspace, ComparisonNight], str],
 ) -> ComparisonNight | None:
     """One night at a time: who decides has scored, and nobody moves an alias in between."""
-    with FileLock(workspace.home.root / "comparison.lock"):
+    with FileLock(workspace.home.comparison_lock):
         comparison = find(workspace)
         if comparison is None:
             return None

@@ -3,12 +3,13 @@
 What they are is in `levibot_core.models.uncertainty`, how they are fitted in `.uncertainty_fitting`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from levibot_core.models.bundle import ModelBundle
-from levibot_core.models.uncertainty_fitting import UncertainModel, UncertaintyReport, add_uncertainty
+from levibot_core.models.uncertainty_fitting import UncertainModel, UncertaintyReport, add_novelty, add_uncertainty
 from levibot_core.validation.split import SplitResult
 from levibot_pipelines.registry import ModelRegistry
 
@@ -38,10 +39,11 @@ def fit_and_log_uncertainty(
         HomeNotWritableError: the bundle cannot be replaced.
     """
     found = add_uncertainty(ModelBundle.load(bundle_folder), split, candles, threads)
+    found = replace(found, bundle=add_novelty(found.bundle, split))
+    found.bundle.save(bundle_folder)
     if found.report is None:
         registry.log(run_id, tags={"uncertainty": f"absent: {found.absent}"})
         return found
-    found.bundle.save(bundle_folder)
     registry.log(
         run_id,
         metrics=uncertainty_figures(found.report),

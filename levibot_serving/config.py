@@ -26,6 +26,10 @@ class ServingSettings(SecuritySettings):
 
     served_log_days: int = Field(30, ge=1, description="UTC days for which served feature vectors are kept")
 
+    dagster_url: str | None = Field(
+        None, description="Address of the Dagster web server that backtests are queued at; none can be asked for unset"
+    )
+
     @property
     def folders(self) -> Home:
         """Where everything lies inside the home."""

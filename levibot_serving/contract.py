@@ -9,7 +9,51 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from levibot_serving.contract_explanation import Explanation
+
 Side = Literal["long", "short", "flat"]
+
+
+PREDICTION_EXAMPLE: dict[str, Any] = {
+    "ok": True,
+    "symbol": "BTC/USDT",
+    "timeframe": "5m",
+    "horizon": 60,
+    "timestamp": "2026-01-02T03:05:01.250Z",
+    "_current_price": 97310.5,
+    "prob_up": 0.571,
+    "side": "long",
+    "confidence": 0.142,
+    "price_target": 97352.9,
+    "volatility": 0.0038,
+    "interval_level": 0.9,
+    "return_lower": -0.0062,
+    "return_upper": 0.0063,
+    "price_lower": 96707.2,
+    "price_upper": 97923.6,
+    "prob_lower": 0.566,
+    "prob_upper": 0.577,
+    "_prob_lgbm": 0.571,
+    "_prob_tft": None,
+    "_prob_sent": None,
+    "components": [],
+    "novelty": 0.31,
+    "model": "levibot-5m-h12",
+    "family": "lightgbm",
+    "model_version": 7,
+    "snapshot_id": "20260102T000000Z-0123456789ab",
+    "as_of": "2026-01-02T03:05:00Z",
+    "feature_age_s": 1.25,
+    "staleness_s": 1.25,
+    "source": "exchange",
+    "tradable": True,
+    "abstain": False,
+    "fallback": False,
+    "fallback_reason": None,
+    "reasons": [],
+    "note": None,
+    "explanation": None,
+}
 
 
 class MemberComponent(BaseModel):
@@ -29,48 +73,7 @@ class Prediction(BaseModel):
         frozen=True,
         populate_by_name=True,
         serialize_by_alias=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "ok": True,
-                    "symbol": "BTC/USDT",
-                    "timeframe": "5m",
-                    "horizon": 60,
-                    "timestamp": "2026-01-02T03:05:01.250Z",
-                    "_current_price": 97310.5,
-                    "prob_up": 0.571,
-                    "side": "long",
-                    "confidence": 0.142,
-                    "price_target": 97352.9,
-                    "volatility": 0.0038,
-                    "interval_level": 0.9,
-                    "return_lower": -0.0062,
-                    "return_upper": 0.0063,
-                    "price_lower": 96707.2,
-                    "price_upper": 97923.6,
-                    "prob_lower": 0.566,
-                    "prob_upper": 0.577,
-                    "_prob_lgbm": 0.571,
-                    "_prob_tft": None,
-                    "_prob_sent": None,
-                    "components": [],
-                    "model": "levibot-5m-h12",
-                    "family": "lightgbm",
-                    "model_version": 7,
-                    "snapshot_id": "20260102T000000Z-0123456789ab",
-                    "as_of": "2026-01-02T03:05:00Z",
-                    "feature_age_s": 1.25,
-                    "staleness_s": 1.25,
-                    "source": "exchange",
-                    "tradable": True,
-                    "abstain": False,
-                    "fallback": False,
-                    "fallback_reason": None,
-                    "reasons": [],
-                    "note": None,
-                }
-            ]
-        },
+        json_schema_extra={"examples": [PREDICTION_EXAMPLE]},
     )
 
     ok: bool = Field(True, description="Always true; a failure is an error response")
@@ -108,6 +111,9 @@ class Prediction(BaseModel):
     prob_tft: float | None = Field(alias="_prob_tft", description="The TFT member, null when there is none")
     prob_sent: float | None = Field(alias="_prob_sent", description="The sentiment member, null when there is none")
     components: tuple[MemberComponent, ...] = Field((), description="Members of an ensemble; empty for a single model")
+    novelty: float | None = Field(
+        None, ge=0, le=1, description="Share of training rows less unusual than this one; null for older models"
+    )
     model: str = Field(description="Registered model")
     family: str = Field(description="Kind of model that answered")
     model_version: int = Field(description="Version of the registered model")
@@ -122,79 +128,7 @@ class Prediction(BaseModel):
     fallback_reason: str | None = Field(description="What it rests on instead")
     reasons: tuple[str, ...] = Field(description="Why it is not tradable or abstains, and what the gates noted")
     note: str | None = Field(description="What else a reader should know, such as a registry that does not answer")
-
-
-class FeatureContribution(BaseModel):
-    """One value the forecast was made from, and what it adds."""
-
-    feature: str
-    value: float = Field(description="As the model saw it; symbol_code is the symbol's place in the model's list")
-    contribution: float = Field(description="What it adds to the log-odds of a rise (SHAP value)")
-
-
-class FeatureWeight(BaseModel):
-    """How much a network looked at one feature; it does not say in which direction that moved the forecast."""
-
-    feature: str
-    value: float = Field(description="At the bar of the forecast")
-    weight: float = Field(ge=0, le=1, description="Of the variable selection, on average over the window's bars")
-
-
-class Explanation(BaseModel):
-    """Why one forecast is what it is: base_value + contributions + others = log_odds, before calibration.
-
-    Where a model has no such contributions, `reason` says why, and its selection weights stand in.
-    """
-
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "ok": True,
-                    "symbol": "BTC/USDT",
-                    "timeframe": "5m",
-                    "horizon": 60,
-                    "timestamp": "2026-01-02T03:05:01.250Z",
-                    "as_of": "2026-01-02T03:05:00Z",
-                    "model": "levibot-5m-h12",
-                    "family": "lightgbm",
-                    "model_version": 7,
-                    "prob_up": 0.571,
-                    "prob_raw": 0.584,
-                    "log_odds": 0.339,
-                    "base_value": 0.021,
-                    "contributions": [
-                        {"feature": "return_12", "value": -0.0041, "contribution": 0.212},
-                        {"feature": "rsi_14", "value": 31.2, "contribution": 0.077},
-                    ],
-                    "others": 0.029,
-                }
-            ]
-        },
-    )
-
-    ok: bool = Field(True, description="Always true; a failure is an error response")
-    symbol: str = Field(description="Trading pair in the spelling BTC/USDT")
-    timeframe: str = Field(description="Length of one bar")
-    horizon: int = Field(description="How far ahead the forecast looks, minutes")
-    timestamp: datetime = Field(description="When this answer was computed, UTC")
-    as_of: datetime = Field(description="Decision time: the instant from which the features were known, UTC")
-    model: str = Field(description="Registered model")
-    family: str = Field(description="Kind of model that answered")
-    model_version: int = Field(description="Version of the registered model")
-    prob_up: float = Field(ge=0, le=1, description="Calibrated probability, as /ai/predict gives it")
-    prob_raw: float = Field(ge=0, le=1, description="The model's score before calibration")
-    log_odds: float = Field(description="log(prob_raw / (1 - prob_raw))")
-    base_value: float | None = Field(
-        description="Log-odds the model starts from, the same for every row; null without contributions"
-    )
-    contributions: tuple[FeatureContribution, ...] = Field(description="The strongest, largest absolute value first")
-    others: float | None = Field(description="Sum of the contributions that are not listed; null without contributions")
-    reason: str | None = Field(None, description="Why there are no contributions; null when there are")
-    selection_weights: tuple[FeatureWeight, ...] = Field(
-        (), description="Where a transformer looked, the highest weight first; empty for other models"
-    )
+    explanation: Explanation | None = Field(None, description="With explain=1: what each value of the row adds")
 
 
 class RegistryState(BaseModel):
@@ -229,6 +163,44 @@ class ModelMeta(BaseModel):
 class Models(BaseModel):
     """The served model, under the names that engines and panels know."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "ok": True,
+                    "models": ["levibot-5m-h12"],
+                    "current": "levibot-5m-h12",
+                    "version": 7,
+                    "aliases": ["champion"],
+                    "tags": {"tradable": "true", "reasons": "[]", "family": "lightgbm"},
+                    "tradable": True,
+                    "reasons": [],
+                    "registry": {"reachable": True, "last_contact_age_s": 0.8, "problem": None},
+                    "meta": {
+                        "levibot-5m-h12": {
+                            "found": True,
+                            "path": "models:/levibot-5m-h12/7",
+                            "family": "lightgbm",
+                            "timeframe": "5m",
+                            "horizon": 60,
+                            "horizon_bars": 12,
+                            "symbols": ["BTC/USDT", "ETH/USDT"],
+                            "feature_set": "v2",
+                            "features": ["log_return_1", "rsi_14"],
+                            "snapshot_id": "20260102T000000Z-0123456789ab",
+                            "source_kind": "exchange",
+                            "calibration": "venn_abers",
+                            "seed": 7,
+                            "created_at": "2026-01-02T03:40:11Z",
+                            "loaded_at": "2026-01-02T03:41:02Z",
+                            "from_cache": False,
+                        }
+                    },
+                }
+            ]
+        }
+    )
+
     ok: bool
     models: tuple[str, ...]
     current: str
@@ -244,11 +216,17 @@ class Models(BaseModel):
 class Alive(BaseModel):
     """The process answers."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
+
     status: Literal["alive"] = "alive"
 
 
 class Ready(BaseModel):
     """A model is loaded."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "ready", "model": "levibot-5m-h12", "version": 7}]}
+    )
 
     status: Literal["ready"] = "ready"
     model: str
@@ -266,6 +244,24 @@ class Component(BaseModel):
 
 class Health(BaseModel):
     """The whole, which is as bad as its worst critical part."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "ok",
+                    "components": {
+                        "model": {
+                            "status": "ok",
+                            "critical": True,
+                            "detail": "levibot-5m-h12 version 7",
+                            "facts": {"version": 7, "tradable": True, "from_cache": False},
+                        }
+                    },
+                }
+            ]
+        }
+    )
 
     status: Literal["ok", "degraded", "failing"]
     components: dict[str, Component]

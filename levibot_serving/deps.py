@@ -15,6 +15,7 @@ from levibot_serving.errors import ApiError
 from levibot_serving.features import open_features
 from levibot_serving.metrics import Metrics
 from levibot_serving.model_store import ModelStore
+from levibot_serving.operations import Operations, open_operations
 from levibot_serving.parity import ParityFigures
 from levibot_serving.served import ServedModel
 from levibot_serving.vector_log import VectorLog
@@ -35,6 +36,7 @@ class Services:
     metrics: Metrics
     vector_log: VectorLog
     parity: ParityFigures
+    operations: Operations
     now_ms: Callable[[], int] = system_clock
 
 
@@ -48,7 +50,8 @@ def open_services(settings: ServingSettings, metrics: Metrics) -> Iterator[Servi
     models.start()
     vector_log.start()
     try:
-        yield Services(settings, models, features, metrics, vector_log, parity)
+        with open_operations(settings, models, features) as operations:
+            yield Services(settings, models, features, metrics, vector_log, parity, operations)
     finally:
         models.stop()
         vector_log.stop()

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from levibot_core.errors import LevibotError, MissingFeatureError, UnknownSymbolError
+from levibot_core.errors import LevibotError, MissingFeatureError, UnknownSymbolError, UnusableCandlesError
 
 
 class ErrorBody(BaseModel):
@@ -62,12 +62,39 @@ class ApiError(Exception):
 _MEANINGS: dict[type[LevibotError], tuple[int, str]] = {
     UnknownSymbolError: (404, "unknown_symbol"),
     MissingFeatureError: (503, "features_unavailable"),
+    UnusableCandlesError: (422, "unusable_candles"),
+}
+
+
+_EXAMPLES: dict[int, tuple[str, str]] = {
+    400: (
+        "not_served",
+        "Expected timeframe 5m and horizon 60 (minutes), which levibot-5m-h12 forecasts, was 1m and 5.",
+    ),
+    404: ("unknown_symbol", "Expected one of BTC/USDT, ETH/USDT, was DOGE/USDT."),
+    409: ("gates_not_passed", "Expected a version that passed every promotion gate, but version 8 was never judged."),
+    422: ("invalid_request", "The request does not fit: symbol: Field required"),
+    503: ("features_unavailable", "Expected whole and fresh features in online.sqlite: BTC/USDT has none."),
 }
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an endpoint that may answer with these errors."""
-    return {status: {"model": ErrorResponse, "description": HTTPStatus(status).phrase} for status in statuses}
+    """The `responses` of an endpoint that may answer with these errors, each with an example."""
+    return {status: _documented(status) for status in statuses}
+
+
+def _documented(status: int) -> dict[str, Any]:
+    code, message = _EXAMPLES.get(status, (_code_of(status), HTTPStatus(status).description or "See the message."))
+    body = {"code": code, "message": message, "request_id": "6f1c0a7be2a94a0f8f3f0d1c2b3a4958", "details": None}
+    return {
+        "model": ErrorResponse,
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/json": {"example": {"error": body}}},
+    }
+
+
+def _code_of(status: int) -> str:
+    return HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
 
 
 def error_response(
@@ -106,11 +133,19 @@ async def _api_error(request: Request, error: ApiError) -> JSONResponse:
     return refusal(request.state.request_id, error)
 
 
-async def _levibot_error(request: Request, error: LevibotError) -> JSONResponse:
+def meaning_of(error: LevibotError) -> tuple[int, str, Any]:
+    """Status, code and details that an error has over HTTP."""
     for kind, (status, code) in _MEANINGS.items():
         if isinstance(error, kind):
-            return error_response(request.state.request_id, status, code, str(error))
-    return error_response(request.state.request_id, 503, "unavailable", str(error))
+            if isinstance(error, UnusableCandlesError):
+                return status, code, {"cause": error.cause, "candles_needed": error.needed}
+            return status, code, None
+    return 503, "unavailable", None
+
+
+async def _levibot_error(request: Request, error: LevibotError) -> JSONResponse:
+    status, code, details = meaning_of(error)
+    return error_response(request.state.request_id, status, code, str(error), details)
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -123,6 +158,6 @@ async def _validation_error(request: Request, error: RequestValidationError) -> 
 
 
 async def _http_exception(request: Request, error: HTTPException) -> JSONResponse:
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+    code = _code_of(error.status_code)
     headers = dict(error.headers) if error.headers else None
     return error_response(request.state.request_id, error.status_code, code, str(error.detail), headers=headers)

@@ -11,7 +11,7 @@ from levibot_core.errors import ExplanationError
 from levibot_core.models.calibration import logit
 from levibot_core.models.explanation import TOP_CONTRIBUTIONS, explain
 from levibot_core.stores.online import FeatureVector
-from levibot_serving.contract import Explanation, FeatureContribution, FeatureWeight
+from levibot_serving.contract_explanation import Explanation, FeatureContribution, FeatureWeight
 from levibot_serving.predictor import expect_features, expect_known, horizon_minutes, model_input, utc
 from levibot_serving.served import ServedModel
 

@@ -4,6 +4,7 @@ Importing this module reads no setting and touches no disk; the application is m
 and its services are opened when it starts.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -15,8 +16,9 @@ from levibot_serving.deps import open_services
 from levibot_serving.errors import add_error_handlers
 from levibot_serving.metrics import Metrics
 from levibot_serving.middleware import RequestContextMiddleware
-from levibot_serving.routes import ai, auth, console, docs, operations
+from levibot_serving.routes import ROUTERS
 from levibot_serving.security.security import Security, secure
+from levibot_serving.shutdown import told_of_shutdown
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
@@ -36,10 +38,16 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
         async with security:
             with open_services(chosen, metrics) as services:
                 app.state.services = services
-                yield
+
+                def end_streams() -> None:
+                    loop.call_soon_threadsafe(services.operations.stream.end_soon)
+
+                with told_of_shutdown(end_streams):
+                    yield
 
     app = FastAPI(
         title="LeviBot inference",
@@ -52,11 +60,8 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     )
     app.state.metrics = metrics
     add_error_handlers(app)
-    app.include_router(ai.router)
-    app.include_router(auth.router)
-    app.include_router(operations.router)
-    app.include_router(console.router)
-    app.include_router(docs.router)
+    for router in ROUTERS:
+        app.include_router(router)
     # After every route, and within what every request gets.
     secure(app, chosen, security)
     app.add_middleware(RequestContextMiddleware, metrics=metrics)

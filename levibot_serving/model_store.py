@@ -92,6 +92,18 @@ class ModelStore:
         self._stop.set()
         self._thread.join(_JOIN_TIMEOUT_S)
 
+    def fetch(self, record: ModelRecord) -> None:
+        """Bring a version to this host and verify it, as is done before it is served; it is not served by this.
+
+        Raises:
+            BundleError: it cannot be served; the reason in words.
+            RegistryError, HomeNotWritableError: it cannot be fetched or kept.
+        """
+        bundle = self._cache.load(record)
+        if bundle is None:
+            bundle = self._cache.add(record, lambda folder: self._registry.download(record, folder))
+        self._check(bundle)
+
     def refresh(self) -> None:
         """Look at the registry once and follow it. Never raises a LevibotError: `status` carries it."""
         try:
@@ -175,7 +187,7 @@ class ModelStore:
         probability = float(bundle.predict(np.zeros(shape))[0])
         if not 0.0 <= probability <= 1.0:
             raise BundleError(f"Expected the bundle to predict a probability, was {probability}.")
-        read_uncertainty(bundle.parts, manifest.horizon_bars)
+        read_uncertainty(bundle.parts, manifest.horizon_bars, len(manifest.features))
 
     def _keep_last_good(self, status: StoreStatus) -> None:
         if self.served is None:
@@ -198,7 +210,8 @@ class ModelStore:
         if before is not None and before.bundle is bundle:
             uncertainty = before.uncertainty
         else:
-            uncertainty = read_uncertainty(bundle.parts, bundle.manifest.horizon_bars)
+            manifest = bundle.manifest
+            uncertainty = read_uncertainty(bundle.parts, manifest.horizon_bars, len(manifest.features))
         self.served = ServedModel(bundle, record, tradable, reasons, loaded_at_ms, from_cache, uncertainty)
         if not same:
             self.swaps += 1

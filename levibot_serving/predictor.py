@@ -38,6 +38,7 @@ def predict(
     grace_seconds: float,
     note: str | None = None,
     bars: np.ndarray | None = None,
+    instead: str | None = None,
 ) -> Prediction:
     """Forecast one symbol.
 
@@ -50,6 +51,7 @@ def predict(
         note: Passed on to the reader of the answer.
         bars: The model's features of the last bars, float64 (window, f), oldest first, the vector's own included; only
             a model that looks at more than one needs them.
+        instead: Why the features are not those of the online store, where they are not; flags the answer.
 
     Raises:
         UnknownSymbolError: the model was not trained on the symbol.
@@ -59,7 +61,8 @@ def predict(
     manifest = served.bundle.manifest
     expect_known(manifest, symbol)
     whole = _whole(manifest, symbol, vector)
-    probability, bounds, said = _probability(served, whole, bars)
+    row = model_input(served.bundle, whole, bars)
+    probability, bounds, said = _probability(served, row)
     by_family = {manifest.family: probability, **{member.name: member.probability for member in said}}
     outlook = return_outlook(served.uncertainty, symbol, whole.values, manifest.symbols)
     volatility = _volatility(whole, outlook, manifest.horizon_bars)
@@ -88,6 +91,7 @@ def predict(
         prob_lgbm=by_family.get(LIGHTGBM),
         prob_tft=by_family.get(TFT),
         prob_sent=None,
+        novelty=_novelty(served, row),
         components=tuple(
             MemberComponent(name=member.name, probability=member.probability, weight=member.weight) for member in said
         ),
@@ -101,8 +105,8 @@ def predict(
         source=whole.source_kind,
         tradable=served.tradable and not abstain and unpaid is None and whole.source_kind in REAL_MARKETS,
         abstain=abstain,
-        fallback=doubt is not None,
-        fallback_reason=doubt,
+        fallback=doubt is not None or instead is not None,
+        fallback_reason="; ".join(reason for reason in (instead, doubt) if reason is not None) or None,
         reasons=tuple(reasons),
         note=note,
     )
@@ -167,14 +171,20 @@ def model_input(bundle: ModelBundle, vector: FeatureVector, bars: np.ndarray | N
 
 
 def _probability(
-    served: ServedModel, vector: FeatureVector, bars: np.ndarray | None
+    served: ServedModel, row: np.ndarray
 ) -> tuple[float, tuple[float, float] | None, tuple[MemberForecast, ...]]:
     """The calibrated probability, the two that bracket it where the calibration knows them, and what members say."""
-    raw, said = score_with_members(served.bundle, model_input(served.bundle, vector, bars))
+    raw, said = score_with_members(served.bundle, row)
     probability = float(served.bundle.calibrate(raw)[0])
     if not 0.0 <= probability <= 1.0:
         raise BundleError(f"Expected version {served.version} to predict a probability, was {probability}.")
     return probability, probability_interval(served.bundle.calibrator, raw), said
+
+
+def _novelty(served: ServedModel, row: np.ndarray) -> float | None:
+    """Of the newest bar, without its symbol code; None where the bundle keeps nothing of its training rows."""
+    reference = served.uncertainty.novelty
+    return None if reference is None else reference.score(row.reshape(-1, row.shape[-1])[-1, :-1])
 
 
 def doubt_about_age(age_s: float, timeframe: Timeframe, grace_seconds: float) -> str | None:

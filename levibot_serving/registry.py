@@ -16,14 +16,16 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict
 
 from levibot_core.errors import RegistryError
+from levibot_core.registry.versions import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
+__all__ = ["CHAMPION", "MlflowRegistry", "ModelRecord", "ModelRegistry"]
 
 _SQLITE = "sqlite:///"
-_NO_SUCH_CHAMPION = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+_NO_SUCH_ALIAS = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
 
 class ModelRecord(BaseModel):
@@ -59,6 +61,22 @@ class ModelRegistry(Protocol):
         """
         ...
 
+    def challenger(self, name: str) -> ModelRecord | None:
+        """The version that carries the alias `challenger`, or None.
+
+        Raises:
+            RegistryError: the registry did not answer.
+        """
+        ...
+
+    def record_of(self, name: str, version: int) -> ModelRecord:
+        """What the registry says about one version.
+
+        Raises:
+            RegistryError: the registry did not answer, or has no such version.
+        """
+        ...
+
     def download(self, record: ModelRecord, folder: Path) -> None:
         """Copy every file of the version below `folder`, which exists.
 
@@ -69,7 +87,7 @@ class ModelRegistry(Protocol):
 
 
 class MlflowRegistry:
-    """An MLflow registry in a SQLite file or behind HTTP. It is only ever read.
+    """An MLflow registry in a SQLite file or behind HTTP. Here it is only read.
 
     The limits on HTTP are MLflow's environment variables, the one way it offers; values set by a person stay.
     """
@@ -88,42 +106,47 @@ class MlflowRegistry:
 
     def champion(self, name: str) -> ModelRecord | None:
         """See `ModelRegistry.champion`."""
-        with self._asking():
+        return self._by_alias(name, CHAMPION)
+
+    def challenger(self, name: str) -> ModelRecord | None:
+        """See `ModelRegistry.challenger`."""
+        return self._by_alias(name, CHALLENGER)
+
+    def record_of(self, name: str, version: int) -> ModelRecord:
+        """See `ModelRegistry.record_of`."""
+        with self.asking():
+            return _record_of(self.client.get_model_version(name, str(version)))
+
+    def _by_alias(self, name: str, alias: str) -> ModelRecord | None:
+        with self.asking():
             from mlflow.exceptions import MlflowException
 
             try:
-                version = self._client.get_model_version_by_alias(name, CHAMPION)
+                return _record_of(self.client.get_model_version_by_alias(name, alias))
             except MlflowException as error:
-                if error.error_code in _NO_SUCH_CHAMPION:
+                if error.error_code in _NO_SUCH_ALIAS:
                     return None
                 raise
-            return ModelRecord(
-                name=name,
-                version=int(version.version),
-                created_ms=int(version.creation_timestamp),
-                source=str(version.source),
-                aliases=tuple(version.aliases),
-                tags=dict(version.tags),
-            )
 
     def download(self, record: ModelRecord, folder: Path) -> None:
         """See `ModelRegistry.download`."""
-        with self._asking():
+        with self.asking():
             from mlflow.artifacts import download_artifacts
 
             # Not `models:/name/version`: MLflow resolves that against its global registry, not against ours.
-            uri = self._client.get_model_version_download_uri(record.name, str(record.version))
+            uri = self.client.get_model_version_download_uri(record.name, str(record.version))
             download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri)
 
     @cached_property
-    def _client(self) -> "MlflowClient":
+    def client(self) -> "MlflowClient":
+        """MLflow's client; to be used while `asking`."""
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Turn whatever the registry raises into one error that says what to do."""
+    def asking(self) -> Iterator[None]:
+        """Set MLflow's limits, and turn whatever the registry raises into one error that says what to do."""
         for name, value in self._limits.items():
             os.environ.setdefault(name, value)
         try:
@@ -153,3 +176,14 @@ class MlflowRegistry:
                 f"Expected the model registry in {database}, but there is no such file. Run `make demo` in this home, "
                 "or set LEVIBOT_HOME or MLFLOW_TRACKING_URI."
             )
+
+
+def _record_of(version: "ModelVersion") -> ModelRecord:
+    return ModelRecord(
+        name=str(version.name),
+        version=int(version.version),
+        created_ms=int(version.creation_timestamp),
+        source=str(version.source),
+        aliases=tuple(version.aliases),
+        tags=dict(version.tags),
+    )

@@ -24,6 +24,7 @@ from levibot_core.models.row_forecasts import predict_rows
 from levibot_core.models.uncertainty import VOLATILITY_FEATURE, read_uncertainty
 from levibot_core.risk.policy import CostAwarePolicy
 from levibot_core.stores.snapshots import Snapshot
+from levibot_core.stores.training_rows import TrainingRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class ModelBacktest:
 
 def backtest_model(
     bundle: ModelBundle,
-    snapshot: Snapshot,
+    data: Snapshot | TrainingRows,
     rows: pl.DataFrame,
     funding: pl.DataFrame | None = None,
     parameters: BacktestParameters = LIVE_ACCOUNT,
@@ -55,7 +56,7 @@ def backtest_model(
 
     Args:
         bundle: The model.
-        snapshot: Where the rows come from, with the candles to fill orders at.
+        data: Where the rows come from, with the candles to fill orders at.
         rows: Untouched rows: features of the model, `symbol`, `ts`.
         funding: Settled rates of the symbols: `symbol`, `ts`, `rate`. Where they have a hole in the window, none is
             paid, and `ModelBacktest.funding` says so.
@@ -67,12 +68,12 @@ def backtest_model(
         DataQualityError: as `run_backtest`.
     """
     policy = CostAwarePolicy(taker_fee=parameters.taker_fee, slippage=parameters.slippage)
-    forecasts = model_forecasts(bundle, rows, policy, snapshot.rows)
+    forecasts = model_forecasts(bundle, rows, policy, data.rows)
     # A leading market that is only looked at is not traded, nor held.
     traded = pl.col("symbol").is_in(list(symbols or bundle.manifest.symbols))
-    candles = snapshot.candles.filter(traded, pl.col("ts") >= rows["ts"].min())
+    candles = data.candles.filter(traded, pl.col("ts") >= rows["ts"].min())
     check_candles(candles)
-    timeframe = Timeframe.parse(snapshot.manifest.timeframe)
+    timeframe = Timeframe.parse(bundle.manifest.timeframe)
     opens = candles["ts"].dt.epoch("ms").to_numpy()
     window = int(opens.min()), int(opens.max()) + timeframe.milliseconds
     known, use = funding_of_window(funding, candles["symbol"].unique().sort().to_list(), *window)

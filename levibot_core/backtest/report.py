@@ -141,10 +141,13 @@ def json_report(report: Report) -> dict[str, Any]:
         "end": equity["ts"].dt.to_string("iso:strict")[-1],
         "metrics": report.summary.model_dump(mode="json"),
         "analysis": report.analysis.model_dump(mode="json"),
-        "trades": result.strategy.trades.with_columns(
-            pl.col("entry_ts", "exit_ts").dt.to_string("iso:strict")
-        ).to_dicts(),
+        "trades": trade_records(result),
     }
+
+
+def trade_records(result: BacktestResult) -> list[dict[str, Any]]:
+    """Every trade, with times as ISO 8601, UTC."""
+    return result.strategy.trades.with_columns(pl.col("entry_ts", "exit_ts").dt.to_string("iso:strict")).to_dicts()
 
 
 def verdict(summary: BacktestSummary) -> str:

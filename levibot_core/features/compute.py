@@ -16,11 +16,9 @@ from levibot_core.features.inputs import Bars, BarsChunk, BoolArray, IntArray, a
 from levibot_core.features.kernels import FAMILIES, Kernel
 from levibot_core.features.knowledge import views
 from levibot_core.features.registry import FeatureSet, FeatureSpec, reach_of
+from levibot_core.market.symbols import LEADER
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import TIMESTAMP
-
-LEADER = "BTC/USDT"
-"""The market whose returns every symbol sees."""
 
 # Rows computed at a time: few enough for the processor's caches, enough that the interpreter is not felt. Values do
 # not depend on it, because a row depends on its own window alone.

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from levibot_core.features.compute import LEADER
 from levibot_core.features.inputs import assemble
 from levibot_core.features.kernels import FAMILIES
 from levibot_core.features.missing import missing_reasons
 from levibot_core.features.registry import FeatureSet, FeatureSpec, reach_of
+from levibot_core.market.symbols import LEADER
 from levibot_core.market.timeframe import Timeframe
 
 _WHY_MISSING = {

@@ -6,9 +6,9 @@ Counting what a snapshot leaves out needs this; computing features does not.
 import numpy as np
 import polars as pl
 
-from levibot_core.features.compute import LEADER
 from levibot_core.features.inputs import Bars, IntArray, assemble, origins_of
 from levibot_core.features.registry import FeatureSet, FeatureSpec
+from levibot_core.market.symbols import LEADER
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.schemas import FEATURES
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from levibot_core.config import SourceKind
-from levibot_core.features.compute import LEADER, compute_features
+from levibot_core.features.compute import compute_features
 from levibot_core.features.registry import FeatureSet
 from levibot_core.market.ingest import Slice
+from levibot_core.market.symbols import LEADER
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.online import DEFAULT_HISTORY_BARS, FeatureVector
@@ -62,7 +63,7 @@ def refresh_features(
     rows = complete = 0
     for part in slices:
         start_ms = _first_to_compute(lake, tables, part)
-        computed = _compute(lake, tables, feature_set, timeframe, Slice(part.symbol, start_ms, part.end_ms))
+        computed = compute_slice(lake, tables, feature_set, timeframe, Slice(part.symbol, start_ms, part.end_ms))
         lake.upsert(tables.features, computed)
         rows += computed.height
         complete += computed.filter(pl.all_horizontal(pl.col(feature_set.names).is_not_nan())).height
@@ -82,9 +83,14 @@ def _first_to_compute(lake: Lake, tables: FeatureTables, part: Slice) -> int:
     return int(new.dt.epoch("ms").min())  # type: ignore[arg-type]
 
 
-def _compute(
+def compute_slice(
     lake: Lake, tables: FeatureTables, feature_set: FeatureSet, timeframe: Timeframe, part: Slice
 ) -> pl.DataFrame:
+    """The features of a slice from all revisions in the lake; columns as `compute_features` gives them.
+
+    Raises:
+        LakeCorruptionError: a file cannot be read.
+    """
     first_bar_ms = part.start_ms - feature_set.warm_up * timeframe.milliseconds
     # The last bar is decided at its close, where a settlement may fall.
     published = (first_bar_ms - _PUBLISHED_HISTORY_DAYS * MILLISECONDS_PER_DAY, part.end_ms + timeframe.milliseconds)

@@ -7,7 +7,7 @@ load. Computing is `compute`'s work.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -17,7 +17,7 @@ import jsonschema
 import polars as pl
 import yaml
 
-from levibot_core.errors import ConfigurationError
+from levibot_core.errors import ConfigurationError, MissingFeatureError
 from levibot_core.features.inputs import OF_HIGHER_TIMEFRAMES, SERIES
 from levibot_core.features.kernels import FAMILIES, Kernel
 from levibot_core.market.timeframe import Timeframe
@@ -98,6 +98,20 @@ class FeatureSet:
                 f"Expected bars of {BASE} for feature set {self.version}, which has features of higher timeframes "
                 f"({higher[0]}, ...), was {timeframe}. Set LEVIBOT_TIMEFRAME={BASE} or LEVIBOT_FEATURE_SET=v1."
             )
+
+    def only(self, names: Iterable[str]) -> "FeatureSet":
+        """The same version with these features alone, whose values are the same: each depends on its window only.
+
+        Raises:
+            MissingFeatureError: the version has no feature of one of the names.
+        """
+        wanted = set(names)
+        if strange := wanted.difference(self.names):
+            raise MissingFeatureError(
+                f"Expected features of the set {self.version!r}, was {', '.join(sorted(strange))}. The model was made "
+                "by another version of the platform: train it again."
+            )
+        return FeatureSet(self.version, tuple(feature for feature in self.features if feature.name in wanted))
 
     def table(self) -> Table:
         """The catalogue's feature table with a Float64 column per feature."""

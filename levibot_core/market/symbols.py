@@ -7,6 +7,9 @@ import re
 
 from levibot_core.errors import UnknownSymbolError
 
+LEADER = "BTC/USDT"
+"""The market whose returns every symbol's features see."""
+
 _QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD", "EUR", "TRY", "BTC", "ETH")
 _SEPARATED = re.compile(r"^([A-Z0-9]{2,15})[/\-_:]([A-Z0-9]{2,10})$")
 _JOINED = re.compile(r"^([A-Z0-9]{2,15}?)(" + "|".join(_QUOTES) + r")$")

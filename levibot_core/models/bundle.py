@@ -4,7 +4,8 @@
     booster.txt        what the family keeps its predictor in, one file or several (see `.families`)
     calibrator.json    the calibration curve
     interval.json      optional parts, which only some models have: the band of the return,
-    volatility.*       and the forecast of its volatility
+    volatility.*       and the forecast of its volatility,
+    novelty.json       and where the training rows lie
 
 A bundle with one altered byte, a missing or an additional file is refused. This is all the serving layer imports
 of a model: numpy, pydantic, and the family's library once a predictor is read. Training and registration are elsewhere.
@@ -37,7 +38,7 @@ from levibot_core.models.tft.windows import RowWindows
 FORMAT: Final = "levibot-bundle/1"
 MANIFEST = "manifest.json"
 CALIBRATOR = "calibrator.json"
-PARTS: Final = ("interval.json", "volatility.txt", "volatility.json")
+PARTS: Final = ("interval.json", "volatility.txt", "volatility.json", "novelty.json")
 """Files that any model may have beside its predictor and its calibrator."""
 _CHECKSUM = "checksum"
 

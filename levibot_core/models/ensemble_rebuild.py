@@ -24,7 +24,7 @@ from levibot_core.models.rebuild import (
 )
 from levibot_core.models.recipe import Environment, Recipe, check_trials, environment_differences
 from levibot_core.models.retraining import training_of
-from levibot_core.models.uncertainty_fitting import add_uncertainty
+from levibot_core.models.uncertainty_fitting import with_same_parts
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.snapshots import SnapshotStore
 from levibot_core.stores.trial_ledger import TrialLedger
@@ -77,8 +77,7 @@ def rebuild_ensemble(
     # With a ledger of its own: a repeated attempt is not a further one.
     ensemble = fit_ensemble(again, split, recipe.threads, TrialLedger(folder / "ledger"))
     rebuilt = calibrate_candidate(ensemble, split).bundle
-    if bundle.parts:
-        rebuilt = add_uncertainty(rebuilt, split, snapshot.candles, recipe.threads).bundle
+    rebuilt = with_same_parts(rebuilt, bundle, split, snapshot.candles, recipe.threads)
     rebuilt.save(folder / BUNDLE)
     tolerance = max(training_of(found.family).tolerance for found, _ in members.values())
     compared = compare_models(bundle, ModelBundle.load(folder / BUNDLE), split, tolerance)

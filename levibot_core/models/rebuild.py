@@ -29,7 +29,7 @@ from levibot_core.models.row_forecasts import predict_rows, with_windows
 from levibot_core.models.tft.candidate import train_transformer_candidate
 from levibot_core.models.tft.profile import TFTProfile
 from levibot_core.models.tuning import TuningResult
-from levibot_core.models.uncertainty_fitting import add_uncertainty
+from levibot_core.models.uncertainty_fitting import with_same_parts
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.snapshot_rebuild import recover
@@ -97,8 +97,7 @@ def rebuild(
     candidate, found = train_again(recipe, trials, split, folder, scope)
     mismatches += found
     again_bundle = calibrate_candidate(candidate, split).bundle
-    if bundle.parts:
-        again_bundle = add_uncertainty(again_bundle, split, snapshot.candles, recipe.threads).bundle
+    again_bundle = with_same_parts(again_bundle, bundle, split, snapshot.candles, recipe.threads)
     again_bundle.save(folder / BUNDLE)
     compared = compare_models(bundle, ModelBundle.load(folder / BUNDLE), split, training.tolerance)
     mismatches += compared.mismatches

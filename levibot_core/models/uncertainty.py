@@ -1,7 +1,7 @@
-"""What a bundle can say beside its probability: volatility, an interval of the return, and one of the probability.
+"""What a bundle can say beside its probability: volatility, an interval of the return, one of the probability, novelty.
 
-The first two come from optional parts of the bundle, the third from a Venn-Abers calibrator. Slim, as serving needs
-it; what each part is, is in `.volatility`, `.conformal` and `.venn_abers`.
+The interval of the probability comes from a Venn-Abers calibrator, the others from optional parts of the bundle. Slim,
+as serving needs it; what each part is, is in `.volatility`, `.conformal`, `.novelty` and `.venn_abers`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 from levibot_core.errors import BundleError
 from levibot_core.models.calibration import Calibrator
 from levibot_core.models.conformal import INTERVAL, ReturnInterval, read_interval
+from levibot_core.models.novelty import NOVELTY, NoveltyReference, read_novelty
 from levibot_core.models.predictors import assemble_row, text_of
 from levibot_core.models.venn_abers import VennAbersCalibrator
 from levibot_core.models.volatility import (
@@ -32,6 +33,7 @@ class UncertaintyParts:
 
     head: VolatilityHead | None = None
     interval: ReturnInterval | None = None
+    novelty: NoveltyReference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +53,18 @@ class ReturnOutlook:
     upper: float | None
 
 
-def read_uncertainty(parts: Mapping[str, bytes], horizon_bars: int) -> UncertaintyParts:
+def read_uncertainty(parts: Mapping[str, bytes], horizon_bars: int, features: int | None = None) -> UncertaintyParts:
     """Read the optional parts of a bundle; none at all is fine.
 
     Args:
         parts: Name to content, as the bundle has them; other names are ignored.
         horizon_bars: The bundle's horizon.
+        features: How many features the model has; None leaves out what tells how novel a row is.
 
     Raises:
         BundleError: a part is altered, lacks the one it needs, or is of another horizon.
     """
+    novelty = None if features is None or NOVELTY not in parts else read_novelty(parts[NOVELTY], features)
     texts = {name: text_of(parts, name) for name in _KNOWN if name in parts}
     absent = [name for name in (VOLATILITY_BOOSTER, VOLATILITY_SETTINGS) if name not in texts]
     if texts and absent:
@@ -68,14 +72,14 @@ def read_uncertainty(parts: Mapping[str, bytes], horizon_bars: int) -> Uncertain
             f"Expected {' and '.join(absent)} beside {', '.join(sorted(texts))}, was without. Train the model again."
         )
     if not texts:
-        return UncertaintyParts()
+        return UncertaintyParts(novelty=novelty)
     head = read_volatility(texts[VOLATILITY_BOOSTER], texts[VOLATILITY_SETTINGS])
     if head.settings.horizon_bars != horizon_bars:
         raise BundleError(
             f"Expected a volatility head for {horizon_bars} bars, was for {head.settings.horizon_bars}. "
             "Train the model again."
         )
-    return UncertaintyParts(head, read_interval(texts[INTERVAL]) if INTERVAL in texts else None)
+    return UncertaintyParts(head, read_interval(texts[INTERVAL]) if INTERVAL in texts else None, novelty)
 
 
 def return_outlook(

@@ -1,4 +1,4 @@
-"""Fitting the optional parts of a bundle, the volatility head and the interval of the return, and judging them.
+"""Fitting the optional parts of a bundle: the volatility head and the interval of the return, judged, and novelty.
 
 The head is trained on the train part and stopped on the validation part, the interval is adapted over the calibration
 part, and both are judged on the test part. What the parts are is in `levibot_core.models.uncertainty`.
@@ -19,6 +19,7 @@ from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.conformal import INTERVAL, AdaptiveConformal, OnlineIntervals, conformity_scores, interval_text
 from levibot_core.models.conformal_coverage import CoverageReport, coverage_report
 from levibot_core.models.design import design_matrix
+from levibot_core.models.novelty import NOVELTY, fit_novelty
 from levibot_core.models.volatility import VOLATILITY_BOOSTER, VOLATILITY_SETTINGS
 from levibot_core.models.volatility_baselines import HarModel, bar_returns, ewma_volatility, qlike
 from levibot_core.models.volatility_fitting import TrainedVolatility, train_volatility
@@ -84,7 +85,27 @@ def add_uncertainty(bundle: ModelBundle, split: SplitResult, candles: pl.DataFra
         fitted = fit_uncertainty(split, candles, bundle.manifest, threads)
     except DataQualityError as error:
         return UncertainModel(bundle, None, str(error))
-    return UncertainModel(bundle.with_parts(fitted.parts), fitted.report, None)
+    return UncertainModel(bundle.with_parts({**bundle.parts, **fitted.parts}), fitted.report, None)
+
+
+def add_novelty(bundle: ModelBundle, split: SplitResult) -> ModelBundle:
+    """Let a model tell how unlike its training rows a row is.
+
+    Raises:
+        MissingFeatureError, UnknownSymbolError: as `design_matrix`.
+    """
+    manifest = bundle.manifest
+    matrix = design_matrix(split.train, manifest.features, manifest.symbols)
+    return bundle.with_parts({**bundle.parts, NOVELTY: fit_novelty(matrix[:, :-1])})
+
+
+def with_same_parts(
+    bundle: ModelBundle, like: ModelBundle, split: SplitResult, candles: pl.DataFrame, threads: int
+) -> ModelBundle:
+    """Give a model that was trained again the kinds of parts that the first one has; bundles of before have fewer."""
+    if set(like.parts) - {NOVELTY}:
+        bundle = add_uncertainty(bundle, split, candles, threads).bundle
+    return add_novelty(bundle, split) if NOVELTY in like.parts else bundle
 
 
 def fit_uncertainty(

@@ -95,6 +95,11 @@ class Home:
         return self.root / "reports"
 
     @property
+    def backtests(self) -> Path:
+        """Reports of backtests: `<id>.json` and `<id>.html`."""
+        return self.reports / "backtests"
+
+    @property
     def logs(self) -> Path:
         """Logs and append-only audit files."""
         return self.root / "logs"
@@ -120,9 +125,24 @@ class Home:
         return self.logs / "served"
 
     @property
+    def predictions(self) -> Path:
+        """Every forecast that said something new, one file per UTC day."""
+        return self.logs / "predictions"
+
+    @property
+    def kill_switch(self) -> Path:
+        """Whether forecasts may be acted on at all."""
+        return self.root / "kill_switch.json"
+
+    @property
     def comparisons(self) -> Path:
         """What pairs of models were worth on the same bars, block by block, in files that are only ever added to."""
         return self.logs / "comparisons"
+
+    @property
+    def comparison_lock(self) -> Path:
+        """Held while models are compared or an alias is moved."""
+        return self.root / "comparison.lock"
 
     @property
     def parity_report(self) -> Path:

@@ -8,19 +8,14 @@ line is decided by the inference API (`levibot_serving.vector_log`); what is rea
 `levibot_core.monitoring.parity`.
 """
 
-import errno
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from levibot_core.stores.paths import not_writable
-
-_SUFFIX = ".jsonl"
+from levibot_core.stores.daily_lines import DailyLines
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,55 +72,17 @@ Entry = ServedVector | FurtherServings
 _VECTOR, _FURTHER = TypeAdapter(ServedVector), TypeAdapter(FurtherServings)
 
 
-class ServedLog:
+class ServedLog(DailyLines):
     """The files below one folder. Several processes may append to the same file."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Append a line per entry to the file of the UTC day it was served on, each file in one write.
 
         Raises:
-            HomeNotWritableError: the operating system refused. Lines of days before the refused one are written; a
-                line that was cut short is closed off by the next append, and read as unreadable.
+            ValueError: a value is not finite; nothing is written.
+            HomeNotWritableError: as `DailyLines.append_lines`.
         """
-        by_day: dict[Path, list[str]] = {}
-        for entry in entries:
-            by_day.setdefault(self.file_of(entry.served_at_ms), []).append(_line(entry))
-        for path, lines in by_day.items():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _append(path, "".join(lines).encode())
-            except OSError as error:
-                raise not_writable(path, error) from error
-
-    def file_of(self, served_at_ms: int) -> Path:
-        """The file for what is served at that instant."""
-        return self.folder / f"{datetime.fromtimestamp(served_at_ms / 1000, UTC):%Y-%m-%d}{_SUFFIX}"
-
-    def files(self) -> Mapping[date, Path]:
-        """The files there are by UTC day, oldest first; other files are left out."""
-        found: dict[date, Path] = {}
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
-            try:
-                found[date.fromisoformat(path.stem)] = path
-            except ValueError:
-                continue
-        return found
-
-    def remove_before(self, day: date) -> None:
-        """Remove the files of days before that one.
-
-        Raises:
-            HomeNotWritableError: a file cannot be removed.
-        """
-        for written, path in self.files().items():
-            if written < day:
-                try:
-                    path.unlink(missing_ok=True)
-                except OSError as error:
-                    raise not_writable(path, error) from error
+        self.append_lines((entry.served_at_ms, _line(entry)) for entry in entries)
 
 
 def read_entries(path: Path) -> Iterator[Entry | UnreadableLine]:
@@ -141,7 +98,7 @@ def _line(entry: Entry) -> str:
     if isinstance(entry, ServedVector):
         # `repr` of a float, which JSON gets, is the shortest text that reads back as the same 64 bits.
         content["values"] = {name: float(value) for name, value in entry.values.items()}
-    return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
+    return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
 def _parsed(line: bytes) -> Entry | None:
@@ -154,16 +111,3 @@ def _parsed(line: bytes) -> Entry | None:
 
 def _refuse(constant: str) -> float:
     raise ValueError(constant)
-
-
-def _append(path: Path, content: bytes) -> None:
-    """Add whole lines with one write, on a line of their own even after one that was cut short."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            content = b"\n" + content
-        if os.write(descriptor, content) < len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    finally:
-        os.close(descriptor)

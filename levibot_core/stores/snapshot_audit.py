@@ -15,9 +15,9 @@ import numpy.typing as npt
 import polars as pl
 
 from levibot_core.errors import SnapshotError
-from levibot_core.features.compute import LEADER
 from levibot_core.features.inputs import origins_of
 from levibot_core.features.registry import FeatureSet, load_registry
+from levibot_core.market.symbols import LEADER
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.schemas import TRAINING_ROWS
 from levibot_core.stores.frame_difference import FrameDifference, compare_frames

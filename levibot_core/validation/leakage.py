@@ -15,11 +15,12 @@ import polars as pl
 
 import levibot_core.features
 import levibot_core.labels
-from levibot_core.features.compute import LEADER, compute_features
+from levibot_core.features.compute import compute_features
 from levibot_core.features.kernels import FAMILIES, Kernel
 from levibot_core.features.registry import FeatureSet
 from levibot_core.labels.definition import TripleBarrierLabel, label_definition
 from levibot_core.labels.labelling import label_rows
+from levibot_core.market.symbols import LEADER
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY, Timeframe
 from levibot_core.schemas import FEATURES
 from levibot_core.stores.training_rows import newest_revisions

@@ -8,11 +8,11 @@ from rich.markup import escape
 
 from levibot_core.config import load_settings
 from levibot_core.errors import RegistryError
+from levibot_core.registry import champions
+from levibot_core.registry.versions import RegisteredVersions
 from levibot_core.stores.paths import Home
-from levibot_pipelines import champions
-from levibot_pipelines.alias_database import open_versions
 from levibot_pipelines.cli.output import JsonOption, print_facts, print_json, print_notes, print_table, working
-from levibot_pipelines.registered import RegisteredVersion, RegisteredVersions
+from levibot_pipelines.versions import open_versions
 
 _EVENTS = {
     champions.PROMOTION: "promotion",
@@ -34,9 +34,12 @@ def promote(
     registry = _registry()
     with working("Moving the champion"):
         wanted = registry.version(version)
-        objection = _objection(wanted)
+        objection = wanted.objection
         if objection and not force:
-            raise RegistryError(f"Expected a version that passed every promotion gate, but {objection}.")
+            raise RegistryError(
+                f"Expected a version that passed every promotion gate, but {objection}; "
+                "--force promotes it all the same."
+            )
         replaced = champions.promote(registry, version, named(actor), reason, forced=bool(objection))
     _show({"champion": version, "replaced": replaced.version if replaced else None, "forced": bool(objection)}, as_json)
 
@@ -146,16 +149,6 @@ def _registry() -> RegisteredVersions:
 def named(actor: str | None) -> str:
     """Who does it: as given, or the user."""
     return actor or getpass.getuser()
-
-
-def _objection(version: RegisteredVersion) -> str | None:
-    """Why a version may not become champion without force."""
-    failed = [str(gate["gate"]) for gate in version.gates if not gate["passed"]]
-    if failed:
-        return f"version {version.version} did not pass {', '.join(failed)}; --force promotes it all the same"
-    if not version.gates:
-        return f"version {version.version} was never judged; --force promotes it all the same"
-    return None
 
 
 def _show(result: dict[str, int | bool | str | None], as_json: bool) -> None:

@@ -33,7 +33,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Make a bad model champion, and compare night by night until it is rolled back; exit code 1 when it is not."""
-    from levibot_pipelines.champions import roll_back  # Seconds of libraries that other commands do not need.
+    from levibot_core.registry.champions import roll_back  # Seconds of libraries that other commands do not need.
     from levibot_pipelines.drill import ACTOR, nights, promote_bad_model
 
     if until is not None:

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from levibot_core.errors import ConfigurationError, MarketDataUnavailableError
-from levibot_core.features.compute import LEADER
 from levibot_core.features.explanation import Explanation, explain
 from levibot_core.features.registry import FeatureSpec, load_registry
-from levibot_core.market.symbols import normalize_symbol
+from levibot_core.market.symbols import LEADER, normalize_symbol
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
 from levibot_core.stores.paths import features_dataset
 from levibot_pipelines.workspace import Workspace

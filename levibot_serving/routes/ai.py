@@ -6,47 +6,33 @@ from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator
 
-from levibot_core.errors import ConfigurationError, UnknownSymbolError
-from levibot_core.market.symbols import normalize_symbol
-from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.explanation import TOP_CONTRIBUTIONS
-from levibot_serving.contract import Explanation, ModelMeta, Models, Prediction, RegistryState
+from levibot_serving.contract import ModelMeta, Models, Prediction, RegistryState
+from levibot_serving.contract_explanation import Explanation
+from levibot_serving.contract_forecasts import spelled_inside, timeframe_name
 from levibot_serving.deps import ServedDep, ServicesDep, read_store
-from levibot_serving.errors import ApiError, documented
+from levibot_serving.errors import documented
 from levibot_serving.explainer import explain_forecast
 from levibot_serving.features import newest_features
-from levibot_serving.model_store import StoreStatus
-from levibot_serving.predictor import horizon_minutes, predict, utc
+from levibot_serving.forecasting import expect_served, explained, find_input, forecast
+from levibot_serving.predictor import horizon_minutes, utc
 from levibot_serving.served import ServedModel
 
 router = APIRouter(tags=["ai"])
 
 
-def _symbol(text: str) -> str:
-    try:
-        return normalize_symbol(text)
-    except UnknownSymbolError as error:
-        raise ValueError(str(error)) from error
-
-
-def _timeframe(text: str) -> str:
-    try:
-        return Timeframe.parse(text).name
-    except ConfigurationError as error:
-        raise ValueError(str(error)) from error
-
-
 SymbolQuery = Annotated[
     str,
     Query(min_length=3, max_length=30, description="BTC/USDT, BTC-USDT or BTCUSDT", examples=["BTC/USDT"]),
-    AfterValidator(_symbol),
+    AfterValidator(spelled_inside),
 ]
 TimeframeQuery = Annotated[
     str,
     Query(max_length=8, description="Must be what the model forecasts on", examples=["5m"]),
-    AfterValidator(_timeframe),
+    AfterValidator(timeframe_name),
 ]
 TopQuery = Annotated[int, Query(ge=1, le=1000, description="Contributions to list at most", examples=[10])]
+ExplainQuery = Annotated[bool, Query(description="Also say what each value of the row adds; takes longer")]
 HorizonQuery = Annotated[int, Query(ge=1, description="Minutes; must be what the model forecasts", examples=[60])]
 
 
@@ -58,24 +44,18 @@ async def get_prediction(
     symbol: SymbolQuery,
     timeframe: TimeframeQuery | None = None,
     horizon: HorizonQuery | None = None,
+    explain: ExplainQuery = False,
 ) -> Prediction:
-    """The champion's forecast for one symbol, from its newest features."""
-    _expect_served(served, timeframe, horizon)
+    """The champion's forecast for one symbol, from its newest features.
+
+    Where the online store has none, or old ones, they are computed from the newest candles of the home and the answer
+    is flagged; where that cannot be done either, there is no number.
+    """
+    expect_served(served, timeframe, horizon)
     now_ms = services.now_ms()
-    manifest = served.bundle.manifest
-    newest = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
-    prediction = predict(
-        served,
-        symbol,
-        newest.vector,
-        now_ms,
-        services.settings.feature_grace_seconds,
-        _note(services.models.status),
-        newest.bars,
-    )
-    services.metrics.count_prediction(prediction)
-    services.vector_log.record(newest.vector, served.record.name, served.version, now_ms)
-    return prediction
+    found = await find_input(services, served, symbol, now_ms)
+    prediction = forecast(services, served, symbol, found, now_ms)
+    return await explained(served, prediction, found, now_ms) if explain else prediction
 
 
 # A thread: taking a forecast apart costs the time of hundreds of forecasts, and must not hold up those.
@@ -89,7 +69,7 @@ async def get_explanation(
     horizon: HorizonQuery | None = None,
 ) -> Explanation:
     """Why the champion forecasts what it does for one symbol now: what each value of its newest features adds."""
-    _expect_served(served, timeframe, horizon)
+    expect_served(served, timeframe, horizon)
     now_ms = services.now_ms()
     manifest = served.bundle.manifest
     newest = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
@@ -116,31 +96,6 @@ async def get_models(services: ServicesDep, served: ServedDep) -> Models:
         ),
         meta={name: _meta(served)},
     )
-
-
-def _expect_served(served: ServedModel, timeframe: str | None, horizon: int | None) -> None:
-    manifest = served.bundle.manifest
-    ours = {"timeframe": manifest.timeframe, "horizon": horizon_minutes(manifest)}
-    asked = {"timeframe": timeframe or ours["timeframe"], "horizon": horizon or ours["horizon"]}
-    if asked != ours:
-        raise ApiError(
-            400,
-            "not_served",
-            f"Expected timeframe {ours['timeframe']} and horizon {ours['horizon']} (minutes), which "
-            f"{served.record.name} forecasts, was {asked['timeframe']} and {asked['horizon']}.",
-            {"served": ours, "asked": asked},
-        )
-
-
-def _note(status: StoreStatus) -> str | None:
-    """One line for every answer; `/healthz` has the details."""
-    if status.problem is None:
-        return None
-    if status.registry_reachable:
-        return "The last good model answers: the champion of the registry cannot be served."
-    age_s = status.last_contact_age_s
-    contact = "since this process started" if age_s is None else f"for {age_s:.0f} s"
-    return f"The last good model answers: the model registry has not answered {contact}."
 
 
 def _meta(served: ServedModel) -> ModelMeta:

@@ -6,19 +6,19 @@ may open which is in `levibot_serving.security.permissions`.
 
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from levibot_core.errors import LevibotError
-from levibot_core.security.roles import Principal
+from levibot_core.security.roles import Principal, Role
 from levibot_core.stores.paths import Home
 from levibot_serving.console.forms import expect_token, read_form
 from levibot_serving.console.overview import overview
 from levibot_serving.console.pages import PAGE_HEADERS, render, static_files
-from levibot_serving.console.panels.kill_switch import LONGEST_REASON, KillSwitch
+from levibot_serving.console.panels.kill_switch import LONGEST_REASON
 from levibot_serving.console.report_files import ReportFiles
 from levibot_serving.console.report_pages import find_page
 from levibot_serving.deps import Services, ServicesDep
@@ -34,18 +34,10 @@ _SHORTEST_REASON = 3
 _A_YEAR_S = 31_536_000
 
 
-async def _kill_switch(request: Request) -> KillSwitch | None:
-    switch: KillSwitch | None = getattr(request.app.state, "kill_switch", None)
-    return switch
-
-
-KillSwitchDep = Annotated[KillSwitch | None, Depends(_kill_switch)]
-
-
 @router.get("/")
-async def get_console(services: ServicesDep, switch: KillSwitchDep, visitor: PrincipalDep) -> Response:
+async def get_console(services: ServicesDep, visitor: PrincipalDep) -> Response:
     """The page."""
-    return await _console(services, switch, visitor)
+    return await _console(services, visitor)
 
 
 @router.get("/console/reports/{kind}/{name}")
@@ -70,22 +62,19 @@ async def get_static_file(name: str) -> Response:
 
 
 @router.post("/console/kill-switch")
-async def post_kill_switch(
-    request: Request, services: ServicesDep, switch: KillSwitchDep, visitor: PrincipalDep
-) -> Response:
+async def post_kill_switch(request: Request, services: ServicesDep, visitor: PrincipalDep) -> Response:
     """Throw the switch as the form says, and show the console again."""
     fields = await read_form(request)
     expect_token(visitor, fields)
-    if switch is None:
-        return await _console(services, switch, visitor, 404)
     reason = " ".join(fields.get("reason", "").split())
     problem = _why_not(fields, reason)
     if problem is not None:
-        return await _console(services, switch, visitor, 400, problem)
+        return await _console(services, visitor, 400, problem)
     try:
-        await run_in_threadpool(switch.throw, fields["on"] == "true", reason, visitor.name)
+        throw = services.operations.throw_kill_switch
+        await run_in_threadpool(throw, fields["on"] == "true", reason, visitor.name)
     except LevibotError as error:
-        return await _console(services, switch, visitor, 503, f"It was not thrown. {error}")
+        return await _console(services, visitor, 503, f"Not all of it was done; what stands above holds. {error}")
     return _see("/#kill-switch")
 
 
@@ -106,6 +95,8 @@ async def post_sign_in(request: Request, security: SecurityDep, address: ClientA
         refused = _sign_in(error.status, name[:100], str(error))
         refused.headers.update(error.headers or {})
         return refused
+    if signed_in.user.role is Role.SERVICE:
+        return _sign_in(403, name[:100], "Expected the account of a person, was that of an engine.")
     set_session_cookie(response, signed_in, secure=request.url.scheme == "https")
     return response
 
@@ -129,16 +120,12 @@ async def post_sign_out(
 
 
 async def _console(
-    services: Services,
-    switch: KillSwitch | None,
-    visitor: Principal,
-    status: int = 200,
-    kill_problem: str | None = None,
+    services: Services, visitor: Principal, status: int = 200, kill_problem: str | None = None
 ) -> HTMLResponse:
     """Gathered and laid out in a thread: the online store may keep its caller waiting."""
 
     def page() -> HTMLResponse:
-        found = overview(services, _reports(services.settings.folders), switch, visitor)
+        found = overview(services, _reports(services.settings.folders), visitor)
         shown: dict[str, Any] = {name: getattr(found, name) for name in found.__slots__}
         return _page("console", status, visitor, **shown, kill_problem=kill_problem)
 

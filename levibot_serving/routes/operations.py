@@ -1,5 +1,7 @@
 """What orchestrators and Prometheus ask: `/livez`, `/readyz`, `/healthz`, `/metrics`."""
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -9,6 +11,14 @@ from levibot_serving.errors import documented
 from levibot_serving.health import examine
 
 router = APIRouter(tags=["operations"])
+
+_METRICS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "text/plain": {"example": 'levibot_predictions_total{abstain="false",side="flat"} 12.0\n'},
+        }
+    }
+}
 
 
 @router.get("/livez", response_model=Alive)
@@ -33,7 +43,7 @@ async def get_health(services: ServicesDep, response: Response) -> Health:
     return health
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", response_class=Response, responses=_METRICS)
 async def get_metrics(services: ServicesDep) -> Response:
     """Prometheus text format."""
     body = await read_store(

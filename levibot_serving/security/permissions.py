@@ -64,8 +64,26 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("GET", "/auth/me", EVERYBODY),
     Permission("GET", "/metrics", VIEWERS, scraped=True),
     Permission("GET", "/ai/predict", EVERYBODY, forecasts=True),
+    Permission("POST", "/ai/predict", EVERYBODY, forecasts=True),
+    Permission("POST", "/ai/predict/batch", EVERYBODY, forecasts=True),
     Permission("GET", "/ai/explain", VIEWERS, forecasts=True),
     Permission("GET", "/ai/models", VIEWERS),
+    Permission("GET", "/ai/models/list", VIEWERS),
+    Permission("POST", "/ai/models/activate", ADMINS),
+    Permission("POST", "/ai/models/rollback", ADMINS),
+    Permission("POST", "/ai/select", ADMINS),
+    Permission("GET", "/features", VIEWERS),
+    Permission("GET", "/features/{symbol:path}", VIEWERS),
+    Permission("GET", "/analytics/predictions/recent", VIEWERS),
+    Permission("GET", "/analytics/deciles", VIEWERS),
+    Permission("GET", "/ops/signal_log", VIEWERS),
+    Permission("GET", "/stream/predictions", VIEWERS, streams=True),
+    Permission("POST", "/backtest/run", ADMINS),
+    Permission("GET", "/backtest/reports", VIEWERS),
+    Permission("GET", "/backtest/reports/{report_id}", VIEWERS),
+    Permission("POST", "/live/kill", ADMINS),
+    # Engines poll the kill switch here.
+    Permission("GET", "/live/status", EVERYBODY),
     Permission("GET", "/", VIEWERS, page=True),
     Permission("GET", "/console/reports/{kind}/{name}", VIEWERS, page=True),
     Permission("GET", "/console/{name}", PUBLIC),
@@ -76,25 +94,7 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("POST", "/sign-out", EVERYBODY, page=True),
 )
 
-AWAITED: Final[tuple[Permission, ...]] = (
-    Permission("POST", "/ai/predict", EVERYBODY, forecasts=True),
-    Permission("POST", "/ai/predict/batch", EVERYBODY, forecasts=True),
-    Permission("GET", "/ai/models/list", VIEWERS),
-    Permission("POST", "/ai/models/activate", ADMINS),
-    Permission("POST", "/ai/models/rollback", ADMINS),
-    Permission("POST", "/ai/select", ADMINS),
-    Permission("GET", "/features/{symbol}", VIEWERS),
-    Permission("GET", "/analytics/predictions/recent", VIEWERS),
-    Permission("GET", "/analytics/deciles", VIEWERS),
-    Permission("POST", "/backtest/run", ADMINS),
-    Permission("GET", "/backtest/reports", VIEWERS),
-    Permission("GET", "/backtest/reports/{id}", VIEWERS),
-    Permission("POST", "/live/kill", ADMINS),
-    # Engines poll the kill switch here.
-    Permission("GET", "/live/status", EVERYBODY),
-    Permission("GET", "/ops/signal_log", VIEWERS),
-    Permission("GET", "/stream/predictions", VIEWERS, streams=True),
-)
+AWAITED: Final[tuple[Permission, ...]] = ()
 
 
 def permissions_by_route(lines: Iterable[Permission]) -> dict[tuple[str, str], Permission]:

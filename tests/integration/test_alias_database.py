@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from levibot_core.errors import RegistryError
+from levibot_core.registry.alias_database import AliasDatabase, is_known
+from levibot_core.registry.champions import champions, promote, roll_back
+from levibot_core.registry.versions import CHALLENGER, CHAMPION, PREVIOUS
 from levibot_core.stores.paths import Home
-from levibot_pipelines.alias_database import AliasDatabase, is_known, open_versions
-from levibot_pipelines.champions import champions, promote, roll_back
-from levibot_pipelines.registered import CHALLENGER, CHAMPION, PREVIOUS
 from levibot_pipelines.registry import ModelRegistry
+from levibot_pipelines.versions import open_versions
 
 NAME = "levibot-5m-h12"
 HEAVY = {"dagster", "lightgbm", "matplotlib", "mlflow", "numba", "pandas", "sqlalchemy"}

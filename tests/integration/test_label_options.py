@@ -83,7 +83,8 @@ def test_a_model_of_barriers_is_trained_rebuilt_and_judged_but_never_traded(open
     manifest = bundle.manifest
     assert (manifest.triple_barrier, manifest.horizon_bars) == (TripleBarrierLabel(), 60)
     assert manifest.sample_weights == "uniqueness"
-    assert not bundle.parts  # a band of the return over the horizon would be one of another return
+    # No band of the return over the horizon, which would be one of another return.
+    assert set(bundle.parts) == {"novelty.json"}
     assert not version.tradable
     assert any("which barrier is touched first" in reason for reason in version.reasons)
     assert (

@@ -13,6 +13,7 @@ import pytest
 from levibot_core.config import TrainingProfile, load_settings
 from levibot_core.features.registry import load_registry
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
+from levibot_core.registry.champions import promote, roll_back
 from levibot_core.stores.paths import Home
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.training_rows import read_inputs
@@ -20,7 +21,6 @@ from levibot_core.validation.gates import TRADING_GATE_NAMES
 from levibot_core.validation.split import chronological_split
 from levibot_pipelines.alerts import read_alerts
 from levibot_pipelines.cards import judge_card, make_card
-from levibot_pipelines.champions import promote, roll_back
 from levibot_pipelines.cli.status import collect_status
 from levibot_pipelines.defs.backtest.assets import report as backtest
 from levibot_pipelines.defs.promotion.assets import regression_guard

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from levibot_core.config import load_settings
 from levibot_core.errors import AuditLogError, RegistryError
+from levibot_core.registry.champions import champions, changes, promote, roll_back
 from levibot_core.stores.audit_log import AuditLog
 from levibot_core.stores.paths import Home
-from levibot_pipelines.champions import champions, changes, promote, roll_back
 from levibot_pipelines.cli.main import app
 from levibot_pipelines.registration import ensure_base_rate
 from levibot_pipelines.registry import CHALLENGER, CHAMPION, PREVIOUS, ModelRegistry

@@ -18,13 +18,13 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.calibration import PlattCalibrator
 from levibot_core.models.design import design_matrix
 from levibot_core.models.predictors import matrix_columns
+from levibot_core.registry.champions import STATE_TAG, champions, changes, promote
 from levibot_core.stores.audit_log import AuditLog
 from levibot_core.stores.paths import Home
 from levibot_core.stores.snapshot_manifest import SnapshotManifest
 from levibot_core.stores.training_rows import read_inputs
 from levibot_core.validation.sequential import DECISIVE
 from levibot_pipelines.candidates import JUDGED_AGAINST
-from levibot_pipelines.champions import STATE_TAG, champions, changes, promote
 from levibot_pipelines.drill import overconfident, promote_bad_model
 from levibot_pipelines.registration import bundle_identity, ensure_base_rate, version_tags
 from levibot_pipelines.registry import CHALLENGER, CHAMPION, ModelRegistry

@@ -96,7 +96,8 @@ def test_both_families_are_trained_compared_and_the_better_one_is_registered(wor
     assert {"test_volatility_qlike_head", "test_volatility_qlike_har_rv", "test_interval_coverage"} <= set(
         run.data.metrics
     )
-    assert set(registry.load_bundle(model.version).parts) == {"interval.json", "volatility.txt", "volatility.json"}
+    parts = {"interval.json", "volatility.txt", "volatility.json", "novelty.json"}
+    assert set(registry.load_bundle(model.version).parts) == parts
 
     # As MLflow's users load it, on real rows.
     with registry._fluent():

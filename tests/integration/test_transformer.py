@@ -23,6 +23,7 @@ from levibot_core.models.row_forecasts import predict_rows
 from levibot_core.models.tft import candidate as tft_candidate
 from levibot_core.models.tft.configuration import TFT_REBUILD_TOLERANCE
 from levibot_core.models.tft.profile import TFTProfile
+from levibot_core.registry.champions import promote
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
 from levibot_core.stores.snapshots import Snapshot
@@ -30,7 +31,6 @@ from levibot_core.stores.training_rows import read_inputs
 from levibot_core.validation.attack.trained import TrainedModel, attack_trained_model
 from levibot_core.validation.split import SplitResult, chronological_split
 from levibot_pipelines.cards import make_card, verify_card
-from levibot_pipelines.champions import promote
 from levibot_pipelines.rebuilding import rebuild_version
 from levibot_pipelines.references import ModelReference
 from levibot_pipelines.registration import calibrate_family, register_lowest_loss

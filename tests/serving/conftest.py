@@ -24,6 +24,7 @@ from levibot_serving.config import ServingSettings, load_serving_settings
 from levibot_serving.deps import Services
 from levibot_serving.main import create_app
 from levibot_serving.model_store import ModelStore
+from levibot_serving.operations import build_operations
 from levibot_serving.parity import ParityFigures
 from levibot_serving.registry import ModelRecord
 from levibot_serving.vector_log import VectorLog
@@ -72,13 +73,30 @@ def bundle_identity() -> BundleIdentity:
 @pytest.fixture(scope="session")
 def booster_text() -> str:
     """A few trees that learned that a positive last return is followed by a rise."""
+    return train_booster(FEATURES)
+
+
+@pytest.fixture(scope="session")
+def bundle_on() -> Callable[..., ModelBundle]:
+    """Makes a bundle on features of one's choice."""
+
+    def make(names: tuple[str, ...], **changes: object) -> ModelBundle:
+        identity = IDENTITY.model_copy(update={"features": names, **changes})
+        return ModelBundle.build(
+            identity, LIGHTGBM, {"booster.txt": train_booster(names).encode()}, IdentityCalibrator()
+        )
+
+    return make
+
+
+def train_booster(names: tuple[str, ...]) -> str:
     import lightgbm
 
     generator = np.random.default_rng(7)
-    rows = np.column_stack([generator.normal(size=(400, len(FEATURES))), generator.integers(0, 2, 400)])
+    rows = np.column_stack([generator.normal(size=(400, len(names))), generator.integers(0, 2, 400)])
     booster = lightgbm.train(
         {"objective": "binary", "num_leaves": 4, "num_threads": 1, "seed": 7, "verbose": -1, "deterministic": True},
-        lightgbm.Dataset(rows, rows[:, 0] > 0, feature_name=[*FEATURES, "symbol_code"], categorical_feature=[3]),
+        lightgbm.Dataset(rows, rows[:, 0] > 0, feature_name=[*names, "symbol_code"], categorical_feature=[len(names)]),
         num_boost_round=10,
     )
     return booster.model_to_string()
@@ -139,6 +157,13 @@ class StubRegistry:
             raise RegistryError(self.failure)
         return self.record
 
+    def challenger(self, name: str) -> ModelRecord | None:
+        assert name == MODEL
+        return None
+
+    def record_of(self, name: str, version: int) -> ModelRecord:
+        raise RegistryError(f"no version {version} of {name}")
+
     def download(self, record: ModelRecord, folder: Path) -> None:
         assert record == self.record
         assert self.bundle is not None
@@ -164,7 +189,11 @@ def model_store(stub_registry: StubRegistry, settings: ServingSettings) -> Calla
 
 @pytest.fixture
 def api(
-    settings: ServingSettings, model_store: Callable[[], ModelStore], features: SqliteOnlineStore, visitors: Any
+    settings: ServingSettings,
+    model_store: Callable[[], ModelStore],
+    features: SqliteOnlineStore,
+    stub_registry: StubRegistry,
+    visitors: Any,
 ) -> Callable[..., httpx.AsyncClient]:
     """A client of the application, without a server: what the registry holds has been looked at once.
 
@@ -178,7 +207,8 @@ def api(
         store.refresh()
         vector_log = VectorLog(settings.folders, settings.served_log_days)
         parity = ParityFigures(settings.folders.parity_report)
-        services = Services(settings, store, features, app.state.metrics, vector_log, parity)
+        operations = build_operations(settings, store, features, stub_registry)
+        services = Services(settings, store, features, app.state.metrics, vector_log, parity, operations)
         app.state.services = replace(services, **changes)  # type: ignore[arg-type]
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://levibot", headers=visitors.headers(role))

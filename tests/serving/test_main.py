@@ -40,17 +40,11 @@ def test_a_setting_that_cannot_be_used_stops_the_start(monkeypatch: pytest.Monke
 def test_every_endpoint_documents_its_errors_in_the_one_shape(settings: ServingSettings) -> None:
     schema = create_app(settings).openapi()
     assert set(schema["paths"]) == {
-        "/ai/predict",
-        "/ai/explain",
-        "/ai/models",
-        "/auth/login",
-        "/auth/logout",
-        "/auth/me",
-        "/auth/refresh",
-        "/livez",
-        "/readyz",
-        "/healthz",
-        "/metrics",
+        *("/ai/predict", "/ai/predict/batch", "/ai/explain", "/ai/models", "/ai/models/list", "/ai/models/activate"),
+        *("/ai/models/rollback", "/ai/select", "/features", "/features/{symbol}", "/analytics/predictions/recent"),
+        *("/analytics/deciles", "/ops/signal_log", "/stream/predictions", "/backtest/run", "/backtest/reports"),
+        *("/backtest/reports/{report_id}", "/live/kill", "/live/status", "/livez", "/readyz", "/healthz", "/metrics"),
+        *("/auth/login", "/auth/logout", "/auth/me", "/auth/refresh"),
     }
     responses = schema["paths"]["/ai/predict"]["get"]["responses"]
     assert set(responses) == {"200", "400", "401", "403", "404", "422", "429", "503", "504"}

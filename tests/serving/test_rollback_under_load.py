@@ -14,11 +14,11 @@ import httpx
 import pytest
 
 from levibot_core.models.bundle import ModelBundle
+from levibot_core.registry.alias_database import AliasDatabase
+from levibot_core.registry.champions import champions, promote
+from levibot_core.registry.versions import CANDIDATE_TAG
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
-from levibot_pipelines.alias_database import AliasDatabase
-from levibot_pipelines.champions import champions, promote
-from levibot_pipelines.registered import CANDIDATE_TAG
 from levibot_serving.config import ServingSettings, load_serving_settings
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -23,7 +23,7 @@ FIELDS_ENGINES_KNOW = {
 OUR_FIELDS = {
     *("model_version", "snapshot_id", "as_of", "feature_age_s", "tradable", "abstain", "reasons", "source", "family"),
     *("volatility", "interval_level", "return_lower", "return_upper", "price_lower", "price_upper"),
-    *("prob_lower", "prob_upper", "components"),
+    *("prob_lower", "prob_upper", "components", "novelty", "explanation"),
 }
 
 

@@ -3,8 +3,8 @@
 import dagster as dg
 
 from levibot_core.models.predictors import BASE_RATE
+from levibot_core.registry.champions import promote
 from levibot_pipelines.candidates import judge_candidate
-from levibot_pipelines.champions import promote
 from levibot_pipelines.comparison_reports import keep_report, report_metadata
 from levibot_pipelines.defs.shared.metadata import OWNERS, plot
 from levibot_pipelines.gate_pictures import keep_loss_picture

@@ -10,9 +10,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from levibot_core.registry.champions import changes, history
 from levibot_core.stores.audit_log import AuditLog
 from levibot_core.validation.gates import GATE_NAMES, TRADING_GATE_NAMES
-from levibot_pipelines.champions import changes, history
 from levibot_pipelines.comparison_reports import read_report, report_metadata
 from levibot_pipelines.defs.shared.metadata import plot, table
 from levibot_pipelines.gate_pictures import gate_pictures

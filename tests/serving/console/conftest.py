@@ -4,8 +4,6 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,8 +15,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from levibot_core.errors import HomeNotWritableError
 from levibot_core.schemas import TIMESTAMP
+from levibot_core.stores.kill_switch import KillSwitch
 from levibot_core.stores.paths import Home
 from levibot_core.validation.sequential_verdict import weigh
 from levibot_serving.security.requests import SESSION_COOKIE
@@ -104,8 +102,8 @@ def read_page() -> Callable[[httpx.Response], Page]:
         assert [attributes["lang"] for attributes in page.all("html")] == ["en"]
         assert len(page.all("main")) == len(page.all("header")) == len(page.all("h1")) == 1
         labelled = {attributes["for"] for attributes in page.all("label") if "for" in attributes}
-        for field_ in page.all("input"):
-            assert field_.get("type") in ("hidden", "checkbox") or field_["id"] in labelled, field_
+        for entry in page.all("input"):
+            assert entry.get("type") in ("hidden", "checkbox") or entry["id"] in labelled, entry
         ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
         for section in page.all("section"):
             assert section["aria-labelledby"] in ids
@@ -116,41 +114,19 @@ def read_page() -> Callable[[httpx.Response], Page]:
     return read
 
 
-@dataclass
-class StubSwitch:
-    """A kill switch in memory, which is its own state; it can be made to refuse."""
-
-    active: bool = False
-    reason: str = ""
-    actor: str = ""
-    since: datetime | None = None
-    refuses: bool = False
-    thrown: list[tuple[bool, str, str]] = field(default_factory=list)
-
-    @property
-    def state(self) -> "StubSwitch":
-        return self
-
-    def throw(self, on: bool, reason: str, actor: str) -> None:
-        if self.refuses:
-            raise HomeNotWritableError("Expected to write below the home, but no space is left.")
-        self.thrown.append((on, reason, actor))
-        self.active, self.reason, self.actor, self.since = on, reason, actor, datetime.now(UTC)
-
-
 @pytest.fixture
-def stub_switch() -> StubSwitch:
-    return StubSwitch()
+def kill_switch(home: Home) -> KillSwitch:
+    """The switch of the home, as another process would see it."""
+    return KillSwitch(home.kill_switch)
 
 
 @pytest.fixture
 def console(api: Callable[..., httpx.AsyncClient], visitors: Any) -> Callable[..., httpx.AsyncClient]:
     """A browser's client of the console: signed in by its cookie as that role, or as nobody."""
 
-    def make(role: str | None = "viewer", switch: StubSwitch | None = None, **changes: object) -> httpx.AsyncClient:
+    def make(role: str | None = "viewer", **changes: object) -> httpx.AsyncClient:
         client = api(role=None, **changes)
         client.headers["Sec-Fetch-Site"] = "same-origin"
-        client._transport.app.state.kill_switch = switch  # type: ignore[attr-defined]
         if role is not None:
             client.cookies.set(SESSION_COOKIE, visitors.tokens[role])
         return client

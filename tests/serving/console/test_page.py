@@ -11,6 +11,7 @@ import pytest
 
 from levibot_core.errors import OnlineStoreError
 from levibot_core.models.bundle import ModelBundle
+from levibot_core.stores.kill_switch import KillSwitch
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
 
@@ -44,7 +45,7 @@ async def test_an_empty_home_says_so_in_every_panel(console: Console, read_page:
         "There is no drift report yet.",
         "There is no backtest yet.",
         "What was served has not been compared",
-        "This API has no kill switch",
+        "Nobody has thrown it yet.",
     ):
         assert words in page.text
     assert "SIMULATED MARKET" not in page.text
@@ -54,7 +55,6 @@ async def test_a_full_home_shows_every_panel(
     console: Console,
     read_page: ReadPage,
     fill: Fill,
-    stub_switch: Any,
     stub_registry: Any,
     lightgbm_bundle: Bundles,
     features: SqliteOnlineStore,
@@ -64,7 +64,7 @@ async def test_a_full_home_shows_every_panel(
     fill(home)
     stub_registry.hold(lightgbm_bundle(), 2)
     features.put([vector(), vector(symbol="ETH/USDT", known_at_ms=0)])
-    async with console("viewer", stub_switch) as client:
+    async with console("viewer") as client:
         page = read_page(await client.get("/"))
     for words in (
         "Version 2 lightgbm ✓ tradable",
@@ -103,16 +103,16 @@ async def test_names_and_reasons_are_shown_and_never_run(
     console: Console,
     read_page: ReadPage,
     fill: Fill,
-    stub_switch: Any,
+    kill_switch: KillSwitch,
     stub_registry: Any,
     base_rate: ModelBundle,
     home: Home,
 ) -> None:
     fill(home)
-    stub_switch.throw(True, HOSTILE, HOSTILE)
+    kill_switch.throw(True, HOSTILE, HOSTILE)
     stub_registry.hold(base_rate, 2, {"tradable": "false", "reasons": json.dumps([HOSTILE])})
     (home.reports / "backtests" / "<b onclick=1>.json").write_text("{")
-    async with console("viewer", stub_switch) as client:
+    async with console("viewer") as client:
         page = read_page(await client.get("/"))
     assert page.text.count(HOSTILE) >= 6
     assert "<b onclick=1>" in page.text

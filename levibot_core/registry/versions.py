@@ -1,6 +1,6 @@
 """Registered versions and their aliases, whatever they are kept in.
 
-MLflow behind its client is `.registry`; its database without it, `.alias_database`.
+MLflow behind its client is `levibot_serving.registered_versions`; its database without it, `.alias_database`.
 """
 
 import json
@@ -57,6 +57,14 @@ class RegisteredVersion:
     def rollback_candidate(self) -> str | None:
         """Why it should be rolled back; None where nothing says so. See `.rollback_candidates`."""
         return self.tags.get(CANDIDATE_TAG) or None
+
+    @property
+    def objection(self) -> str | None:
+        """Why it may not become champion without force; None where every promotion gate passed."""
+        failed = [str(gate["gate"]) for gate in self.gates if not gate["passed"]]
+        if failed:
+            return f"version {self.version} did not pass {', '.join(failed)}"
+        return None if self.gates else f"version {self.version} was never judged"
 
     @property
     def ensemble(self) -> str | None:

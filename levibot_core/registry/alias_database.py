@@ -2,7 +2,8 @@
 
 Loading MLflow and what it needs of SQL takes longer than a rollback may. So the commands that change the champion read
 and write three tables themselves, as MLflow's store does: one row per version, per tag and per alias. A database of a
-revision that is not known here, a server's, and everything else about models are left to MLflow (`.registry`).
+revision that is not known here, a server's, and everything else about models are left to MLflow
+(`levibot_pipelines.registry`, `levibot_serving.registered_versions`).
 """
 
 import sqlite3
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from levibot_core.errors import RegistryError
+from levibot_core.registry.versions import RegisteredVersion, RegisteredVersions
 from levibot_core.stores.paths import Home
-from levibot_pipelines.registered import RegisteredVersion, RegisteredVersions
 
 KNOWN_REVISIONS: Final = frozenset({"dc11669786a5"})
-"""Revisions of MLflow's schema that this module was tested with; see `levibot_pipelines.registry` for others."""
+"""Revisions of MLflow's schema that this module was tested with; others are left to MLflow."""
 _WORKSPACE, _DELETED = "default", "Deleted_Internal"
 _PATIENCE_SECONDS = 30.0
 _VERSIONS = """
@@ -35,15 +36,6 @@ _PUT_ALIAS = """
     ON CONFLICT (workspace, name, alias) DO UPDATE SET version = excluded.version
 """
 _TAKE_ALIAS = "DELETE FROM registered_model_aliases WHERE workspace = ? AND name = ? AND alias = ?"
-
-
-def open_versions(home: Home, model_name: str) -> RegisteredVersions:
-    """The registered versions of a home: from the database itself where that is safe, else through MLflow."""
-    if is_known(home.mlflow_database):
-        return AliasDatabase(home, model_name)
-    from levibot_pipelines.registry import ModelRegistry
-
-    return ModelRegistry(home, model_name)
 
 
 def is_known(database: Path) -> bool:

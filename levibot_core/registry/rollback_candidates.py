@@ -1,11 +1,11 @@
 """Versions that somebody should roll back: marked and unmarked, both in the audit log before the tag is set.
 
-Who is marked, and why, is decided by `.regression_guard`; rolling back is `.champions`' work and a person's decision,
-or that of the nightly comparison.
+Who is marked, and why, is decided by `levibot_pipelines.regression_guard`; rolling back is `.champions`' work and a
+person's decision, or that of the nightly comparison.
 """
 
-from levibot_pipelines.champions import CANDIDATE, CLEARED, Figures, record_about
-from levibot_pipelines.registered import CANDIDATE_TAG, RegisteredVersion, RegisteredVersions
+from levibot_core.registry.champions import CANDIDATE, CLEARED, Figures, record_about
+from levibot_core.registry.versions import CANDIDATE_TAG, RegisteredVersion, RegisteredVersions
 
 
 def mark(registry: RegisteredVersions, version: RegisteredVersion, actor: str, reason: str, evidence: Figures) -> None:

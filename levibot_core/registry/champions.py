@@ -1,6 +1,6 @@
 """Who is champion, who was, and changing it: every change is in the audit log before it happens.
 
-Whether a version deserves it is decided by `levibot_core.validation.gates`; aliases as such are in `.registry`, the
+Whether a version deserves it is decided by `levibot_core.validation.gates`; aliases as such are in `.versions`, the
 log's chain in `levibot_core.stores.audit_log`.
 """
 
@@ -10,9 +10,9 @@ from typing import Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from levibot_core.errors import RegistryError
+from levibot_core.registry.earlier_promotions import EARLIER, promotions_of, take_over
+from levibot_core.registry.versions import CHAMPION, PREVIOUS, RegisteredVersion, RegisteredVersions
 from levibot_core.stores.audit_log import AuditLog
-from levibot_pipelines.earlier_promotions import EARLIER, promotions_of, take_over
-from levibot_pipelines.registered import CHAMPION, PREVIOUS, RegisteredVersion, RegisteredVersions
 
 PROMOTION: Final = "promotion"
 ROLLBACK: Final = "rollback"

@@ -1,0 +1,166 @@
+"""One forecast from beginning to end, whichever endpoint it was asked of: features, model, kill switch, records.
+
+What a forecast is made of is computed in `levibot_serving.predictor`, a pure function; here is what happens around it.
+"""
+
+from dataclasses import dataclass
+
+from fastapi.concurrency import run_in_threadpool
+
+from levibot_core.errors import LevibotError, MissingFeatureError
+from levibot_core.features.sent_market import SentMarket
+from levibot_core.market.timeframe import Timeframe
+from levibot_core.models.explanation import TOP_CONTRIBUTIONS
+from levibot_serving.contract import Prediction
+from levibot_serving.deps import Services, read_store
+from levibot_serving.errors import ApiError
+from levibot_serving.explainer import explain_forecast
+from levibot_serving.features import NewestFeatures, newest_features
+from levibot_serving.model_store import StoreStatus
+from levibot_serving.predictor import doubt_about_age, expect_known, horizon_minutes, predict
+from levibot_serving.served import ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastInput:
+    """What a forecast is made from.
+
+    Attributes:
+        newest: The features.
+        instead: Why they are not those of the online store; None where they are, and where the caller sent candles.
+        sent: Whether the caller sent the candles that they were computed from.
+    """
+
+    newest: NewestFeatures
+    instead: str | None = None
+    sent: bool = False
+
+
+async def find_input(
+    services: Services, served: ServedModel, symbol: str, now_ms: int, sent: SentMarket | None = None
+) -> ForecastInput:
+    """The features of a symbol: computed from sent candles, else of the online store, else computed from the lake.
+
+    Raises:
+        UnknownSymbolError: the model was not trained on the symbol.
+        UnusableCandlesError: sent candles cannot be computed from.
+        ApiError: 503, there are no features, and none can be computed: abstain.
+    """
+    manifest = served.bundle.manifest
+    expect_known(manifest, symbol)
+    if sent is not None:
+        return ForecastInput(await services.operations.recent.from_candles(served, symbol, sent, now_ms), sent=True)
+    try:
+        newest = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
+    except MissingFeatureError as error:
+        return await instead_of_absent(services, served, symbol, error)
+    return await fresher_than(services, served, symbol, newest, now_ms)
+
+
+async def instead_of_absent(
+    services: Services, served: ServedModel, symbol: str, absence: MissingFeatureError
+) -> ForecastInput:
+    """Features computed from the lake in place of ones that the online store does not have.
+
+    Raises:
+        ApiError: 503, they cannot be computed either: abstain, for the reasons in its details.
+    """
+    try:
+        newest = await services.operations.recent.from_lake(served, symbol)
+    except LevibotError as error:
+        reasons = [str(absence), f"Nor can they be computed from the home's candles. {error}"]
+        raise ApiError(
+            503, "features_unavailable", " ".join(reasons), {"abstain": True, "side": "flat", "reasons": reasons}
+        ) from absence
+    return ForecastInput(newest, "the online store has no features; they were computed from the home's candles")
+
+
+async def fresher_than(
+    services: Services, served: ServedModel, symbol: str, newest: NewestFeatures, now_ms: int
+) -> ForecastInput:
+    """The features themselves, or in place of old ones those computed from the lake, where these are fresh."""
+    timeframe, grace_s = Timeframe.parse(served.bundle.manifest.timeframe), services.settings.feature_grace_seconds
+    age_s = (now_ms - newest.vector.known_at_ms) / 1000
+    if doubt_about_age(age_s, timeframe, grace_s) is None:
+        return ForecastInput(newest)
+    try:
+        found = await services.operations.recent.from_lake(served, symbol)
+    except LevibotError:
+        return ForecastInput(newest)  # The answer is flagged as resting on old features, and abstains.
+    if doubt_about_age((now_ms - found.vector.known_at_ms) / 1000, timeframe, grace_s) is not None:
+        return ForecastInput(newest)
+    instead = (
+        f"the features of the online store are {age_s:.0f} s old; newer ones were computed from the home's candles"
+    )
+    return ForecastInput(found, instead)
+
+
+def forecast(services: Services, served: ServedModel, symbol: str, found: ForecastInput, now_ms: int) -> Prediction:
+    """The forecast from these features, as it may be given out: recorded, and silenced by the kill switch.
+
+    Raises:
+        MissingFeatureError, BundleError: as `levibot_serving.predictor.predict`.
+    """
+    prediction = predict(
+        served,
+        symbol,
+        found.newest.vector,
+        now_ms,
+        services.settings.feature_grace_seconds,
+        note_on(services.models.status),
+        found.newest.bars,
+        found.instead,
+    )
+    services.metrics.count_prediction(prediction)
+    if not found.sent:
+        # What a caller sent is not in the lake, so that it could not be replayed.
+        services.vector_log.record(found.newest.vector, served.record.name, served.version, now_ms)
+    return conclude(services, prediction, found)
+
+
+def conclude(services: Services, prediction: Prediction, found: ForecastInput) -> Prediction:
+    """The last step of every forecast: the kill switch, the journal, the challenger. Never waits, never fails."""
+    operations = services.operations
+    given = operations.silenced(prediction)
+    operations.journal.record(given)
+    if not found.sent:
+        operations.shadow.offer(found.newest.vector, round(given.timestamp.timestamp() * 1000))
+    return given
+
+
+async def explained(served: ServedModel, prediction: Prediction, found: ForecastInput, now_ms: int) -> Prediction:
+    """The forecast with what each value of its row adds. In a thread: that takes the time of hundreds of forecasts."""
+    explanation = await run_in_threadpool(
+        explain_forecast, served, prediction.symbol, found.newest.vector, now_ms, TOP_CONTRIBUTIONS, found.newest.bars
+    )
+    return prediction.model_copy(update={"explanation": explanation})
+
+
+def expect_served(served: ServedModel, timeframe: str | None, horizon: int | None) -> None:
+    """Refuse another timeframe or horizon (minutes) than the model's; None is whatever it forecasts.
+
+    Raises:
+        ApiError: 400, with what is served.
+    """
+    manifest = served.bundle.manifest
+    ours = {"timeframe": manifest.timeframe, "horizon": horizon_minutes(manifest)}
+    asked = {"timeframe": timeframe or ours["timeframe"], "horizon": horizon or ours["horizon"]}
+    if asked != ours:
+        raise ApiError(
+            400,
+            "not_served",
+            f"Expected timeframe {ours['timeframe']} and horizon {ours['horizon']} (minutes), which "
+            f"{served.record.name} forecasts, was {asked['timeframe']} and {asked['horizon']}.",
+            {"served": ours, "asked": asked},
+        )
+
+
+def note_on(status: StoreStatus) -> str | None:
+    """One line for every answer; `/healthz` has the details."""
+    if status.problem is None:
+        return None
+    if status.registry_reachable:
+        return "The last good model answers: the champion of the registry cannot be served."
+    age_s = status.last_contact_age_s
+    contact = "since this process started" if age_s is None else f"for {age_s:.0f} s"
+    return f"The last good model answers: the model registry has not answered {contact}."
