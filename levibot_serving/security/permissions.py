@@ -90,8 +90,7 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("POST", "/console/kill-switch", ADMINS, page=True),
     Permission("GET", "/sign-in", PUBLIC),
     Permission("POST", "/sign-in", PUBLIC),
-    # It asks whoever is signed in whether to sign out.
-    Permission("GET", "/sign-out", PUBLIC),
+    Permission("GET", "/sign-out", EVERYBODY, page=True),
     Permission("POST", "/sign-out", EVERYBODY, page=True),
 )
 

@@ -105,10 +105,12 @@ class Browser:
         self._read(lambda message: message.get("method") == "Page.loadEventFired")
         return self.visit
 
-    def press(self, expression: str) -> None:
-        """Do something that leads to another page, and wait until all of that is there."""
-        self.evaluate(expression)
+    def follow(self, expression: str) -> Visit:
+        """Evaluate what leads to another page, such as sending a form, and wait until all of that is there."""
+        self.visit = Visit()
+        self.evaluate(f"setTimeout(() => {{ {expression} }}, 0)")
         self._read(lambda message: message.get("method") == "Page.loadEventFired")
+        return self.visit
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression; of a promise, what it comes to."""
