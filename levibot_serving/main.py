@@ -4,6 +4,7 @@ Importing this module reads no setting and touches no disk; the application is m
 and its services are opened when it starts.
 """
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from levibot_serving.errors import add_error_handlers
 from levibot_serving.metrics import Metrics
 from levibot_serving.middleware import RequestContextMiddleware
 from levibot_serving.routes import ai, operations
+from levibot_serving.tracing import telemetry
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
@@ -42,9 +44,10 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         version=version("levibot-platform"),
         lifespan=lifespan,
         redoc_url=None,
+        telemetry=telemetry(os.environ),
     )
     app.state.metrics = metrics
-    app.add_middleware(RequestContextMiddleware, metrics=metrics)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics, slow_ms=chosen.log_slow_ms)
     add_error_handlers(app)
     app.include_router(ai.router)
     app.include_router(operations.router)

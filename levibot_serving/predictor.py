@@ -1,4 +1,4 @@
-"""From a served model and a feature vector to a forecast. A pure function: no clock, no disk, no network.
+"""From a served model and a feature vector to a forecast, and to an answer. Pure: no clock, no disk, no network.
 
 Nothing is filled in. A value that is missing is an error; features that are old, or dated after now, still give a
 number, flagged, on which nobody may trade.
@@ -9,6 +9,7 @@ volatility expected over the horizon: the model's own forecast of it, or what th
 """
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -30,6 +31,23 @@ CLOCK_TOLERANCE_S = 5.0
 POLICY = CostAwarePolicy()
 
 
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a model says of a vector. A function of both alone, so it may be kept and used again.
+
+    Attributes:
+        probability: Calibrated probability of a rise, 0 to 1.
+        bounds: The two probabilities that bracket it, where the calibration knows them.
+        members: What each member of an ensemble says; none for a single model.
+        outlook: What is expected of the return; None for a model without a volatility head.
+    """
+
+    probability: float
+    bounds: tuple[float, float] | None
+    members: tuple[MemberForecast, ...]
+    outlook: ReturnOutlook | None
+
+
 def predict(
     served: ServedModel,
     symbol: str,
@@ -39,7 +57,7 @@ def predict(
     note: str | None = None,
     bars: np.ndarray | None = None,
 ) -> Prediction:
-    """Forecast one symbol.
+    """Forecast one symbol: `forecast`, then `answer`.
 
     Args:
         served: The model that answers.
@@ -56,53 +74,87 @@ def predict(
         MissingFeatureError: the vector follows another feature set, or it lacks what the model needs.
         BundleError: the model did not return a probability.
     """
+    return answer(served, symbol, vector, forecast(served, symbol, vector, bars), now_ms, grace_seconds, note)
+
+
+def forecast(served: ServedModel, symbol: str, vector: FeatureVector, bars: np.ndarray | None = None) -> Forecast:
+    """Ask the model. Arguments and errors as of `predict`."""
     manifest = served.bundle.manifest
     expect_known(manifest, symbol)
     whole = _whole(manifest, symbol, vector)
-    probability, bounds, said = _probability(served, whole, bars)
-    by_family = {manifest.family: probability, **{member.name: member.probability for member in said}}
+    probability, bounds, members = _probability(served, whole, bars)
     outlook = return_outlook(served.uncertainty, symbol, whole.values, manifest.symbols)
-    volatility = _volatility(whole, outlook, manifest.horizon_bars)
+    return Forecast(probability, bounds, members, outlook)
 
-    age_s = (now_ms - whole.known_at_ms) / 1000
+
+def answer(
+    served: ServedModel,
+    symbol: str,
+    vector: FeatureVector,
+    said: Forecast,
+    now_ms: int,
+    grace_seconds: float,
+    note: str | None = None,
+    degraded: str | None = None,
+) -> Prediction:
+    """Write down a forecast as of now, with every reason not to act on it.
+
+    Args:
+        served: The model that was asked.
+        symbol: Inside spelling.
+        vector: The features it was asked about.
+        said: What it said.
+        now_ms: UTC milliseconds.
+        grace_seconds: As of `predict`.
+        note: As of `predict`.
+        degraded: Why the features are not what the store holds now; the answer is flagged with it.
+    """
+    manifest = served.bundle.manifest
+    probability, bounds, outlook = said.probability, said.bounds, said.outlook
+    by_family = {manifest.family: probability, **{member.name: member.probability for member in said.members}}
+    volatility = _volatility(vector, outlook, manifest.horizon_bars)
+
+    age_s = (now_ms - vector.known_at_ms) / 1000
     doubt = doubt_about_age(age_s, Timeframe.parse(manifest.timeframe), grace_seconds)
     abstain = doubt is not None or manifest.family == BASE_RATE
     unpaid = None if abstain else _why_it_does_not_pay(probability, volatility)
-    reasons = [*served.reasons, *(reason for reason in (doubt, unpaid) if reason is not None)]
-    if whole.source_kind not in REAL_MARKETS:
-        reasons.append(f"the features come from a market of kind {whole.source_kind!r}, which is never tradable")
+    reasons = [*served.reasons, *(reason for reason in (degraded, doubt, unpaid) if reason is not None)]
+    if vector.source_kind not in REAL_MARKETS:
+        reasons.append(f"the features come from a market of kind {vector.source_kind!r}, which is never tradable")
+    shortfalls = [shortfall for shortfall in (degraded, doubt) if shortfall is not None]
 
     return Prediction(
         symbol=symbol,
         timeframe=manifest.timeframe,
         horizon=horizon_minutes(manifest),
         timestamp=utc(now_ms),
-        current_price=whole.close,
+        current_price=vector.close,
         prob_up=probability,
         side="flat" if abstain or unpaid else side_of(probability),
         confidence=2 * abs(probability - 0.5),
-        price_target=_price_target(whole.close, probability, volatility),
-        **_limits(whole.close, outlook),
+        price_target=_price_target(vector.close, probability, volatility),
+        **_limits(vector.close, outlook),
         prob_lower=None if bounds is None else bounds[0],
         prob_upper=None if bounds is None else bounds[1],
         prob_lgbm=by_family.get(LIGHTGBM),
         prob_tft=by_family.get(TFT),
         prob_sent=None,
         components=tuple(
-            MemberComponent(name=member.name, probability=member.probability, weight=member.weight) for member in said
+            MemberComponent(name=member.name, probability=member.probability, weight=member.weight)
+            for member in said.members
         ),
         model=served.record.name,
         family=manifest.family,
         model_version=served.version,
         snapshot_id=served.snapshot_id,
-        as_of=utc(whole.known_at_ms),
+        as_of=utc(vector.known_at_ms),
         feature_age_s=age_s,
         staleness_s=age_s,
-        source=whole.source_kind,
-        tradable=served.tradable and not abstain and unpaid is None and whole.source_kind in REAL_MARKETS,
+        source=vector.source_kind,
+        tradable=served.tradable and not abstain and unpaid is None and vector.source_kind in REAL_MARKETS,
         abstain=abstain,
-        fallback=doubt is not None,
-        fallback_reason=doubt,
+        fallback=bool(shortfalls),
+        fallback_reason="; ".join(shortfalls) or None,
         reasons=tuple(reasons),
         note=note,
     )

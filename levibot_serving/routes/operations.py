@@ -7,6 +7,7 @@ from levibot_serving.contract import Alive, Health, Ready
 from levibot_serving.deps import ServedDep, ServicesDep, read_store
 from levibot_serving.errors import documented
 from levibot_serving.health import examine
+from levibot_serving.metrics_state import ParityState, ServingState
 
 router = APIRouter(tags=["operations"])
 
@@ -39,7 +40,8 @@ async def get_metrics(services: ServicesDep) -> Response:
     body = await read_store(
         services,
         lambda: services.metrics.render(
-            services.models, services.features, services.vector_log, services.parity, services.now_ms()
+            ServingState(services.models, services.features, services.now_ms()),
+            ParityState(services.vector_log, services.parity),
         ),
     )
     return Response(body, media_type=CONTENT_TYPE_LATEST)
