@@ -31,6 +31,7 @@ from levibot_serving.resilience import CircuitOpenError, Dependency, Patience
 from levibot_serving.served import ServedModel
 
 SHARED_LIFETIME_S: Final = 60
+_Key = tuple[str, int, str]
 _PREFIX = "levibot:forecast:1:"
 _TIMEOUT_S = 0.05
 
@@ -43,15 +44,15 @@ class ForecastCache:
         self._limit = limit
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, served: ServedModel, symbol: str, newest: NewestFeatures) -> Forecast | None:
         """The forecast of exactly this model from exactly these features, or None."""
-        entry = self._entries.get((served.record.key, symbol))
-        # The bundle is compared too: a record's key says which files a registry named, not which were read.
+        entry = self._entries.get(_key(served, symbol))
+        # The bundle is what counts: a registry made anew counts its versions from 1 again.
         found = entry is not None and entry.served.bundle is served.bundle and _are_equal(entry.newest, newest)
         self._metrics.count_cache("forecast", hit=found)
         return entry.forecast if found and entry is not None else None
@@ -60,7 +61,7 @@ class ForecastCache:
         """Keep a forecast in place of the symbol's earlier one of that model."""
         if not self._limit:
             return
-        key = (served.record.key, symbol)
+        key = _key(served, symbol)
         with self._lock:
             self._entries[key] = _Entry(served, newest, forecast)
             self._entries.move_to_end(key)
@@ -125,6 +126,10 @@ class _Entry:
     forecast: Forecast
 
 
+def _key(served: ServedModel, symbol: str) -> _Key:
+    return served.record.name, served.version, symbol
+
+
 def _are_equal(one: NewestFeatures, other: NewestFeatures) -> bool:
     """Whether both hold the same features, bit by bit; most often they are the same object."""
     if one is other:
@@ -145,11 +150,14 @@ def _from_json(content: bytes) -> Forecast | None:
     try:
         found: Mapping[str, Any] = orjson.loads(content)
         bounds, outlook = found["bounds"], found["outlook"]
+        volatility, unpaid = found["volatility"], found["unpaid"]
         return Forecast(
             probability=float(found["probability"]),
             bounds=None if bounds is None else (float(bounds[0]), float(bounds[1])),
             members=tuple(MemberForecast(**member) for member in found["members"]),
             outlook=None if outlook is None else ReturnOutlook(**outlook),
+            volatility=None if volatility is None else float(volatility),
+            unpaid=None if unpaid is None else str(unpaid),
         )
     except (ValueError, TypeError, KeyError, IndexError):
         return None

@@ -5,6 +5,7 @@ Everything an endpoint does for one symbol on the hot path is here; what the par
 """
 
 from time import perf_counter
+from typing import Final
 
 from anyio import CapacityLimiter, to_thread
 
@@ -18,6 +19,7 @@ from levibot_serving.predictor import Forecast, answer, forecast
 from levibot_serving.served import ServedModel
 from levibot_serving.vector_log import VectorLog
 
+HOT_ENDPOINT: Final = "/ai/predict"
 _THREADS = 2
 """Forecasts that may be computed, or fetched from replicas, beside the event loop at a time."""
 
@@ -43,36 +45,65 @@ class Forecaster:
         self._threads = CapacityLimiter(_THREADS)
 
     async def predict(
-        self, served: ServedModel, symbol: str, now_ms: int, note: str | None = None, endpoint: str = "/ai/predict"
+        self, served: ServedModel, symbol: str, now_ms: int, note: str | None = None, endpoint: str = HOT_ENDPOINT
     ) -> Prediction:
-        """The model's forecast for one symbol, counted and logged.
+        """The model's forecast for one symbol from its newest features: `read`, then `answer`."""
+        newest = await self.read(served, symbol, now_ms, endpoint)
+        return await self.answer(served, symbol, newest, now_ms, note, endpoint=endpoint)
+
+    async def read(self, served: ServedModel, symbol: str, now_ms: int, endpoint: str = HOT_ENDPOINT) -> NewestFeatures:
+        """The newest features of a symbol.
+
+        Args:
+            served: The model that they are for.
+            symbol: Inside spelling.
+            now_ms: UTC milliseconds.
+            endpoint: Route template, for the metrics.
+
+        Raises:
+            UnknownSymbolError, MissingFeatureError: as `levibot_serving.features.newest_features`.
+            LevibotError: the store cannot be read, and no features that were kept may stand in.
+        """
+        started = perf_counter()
+        newest = await self._reader.newest(served.bundle.manifest, symbol, now_ms)
+        self._metrics.observe_stage(endpoint, "features", perf_counter() - started)
+        return newest
+
+    async def answer(
+        self,
+        served: ServedModel,
+        symbol: str,
+        newest: NewestFeatures,
+        now_ms: int,
+        note: str | None = None,
+        instead: str | None = None,
+        endpoint: str = HOT_ENDPOINT,
+    ) -> Prediction:
+        """The model's forecast from these features, counted and logged.
 
         Args:
             served: The model.
             symbol: Inside spelling.
+            newest: What the forecast is made from.
             now_ms: UTC milliseconds.
             note: Passed on to the reader of the answer.
+            instead: Why the features are not those of the online store; what `newest` says when not given.
             endpoint: Route template, for the metrics.
 
         Raises:
             UnknownSymbolError, MissingFeatureError, BundleError: as `levibot_serving.predictor.predict`.
-            LevibotError: the features cannot be read, and none that were kept may stand in.
         """
         metrics, started = self._metrics, perf_counter()
-        newest = await self._reader.newest(served.bundle.manifest, symbol, now_ms)
-        read = perf_counter()
         said = self._cache.get(served, symbol, newest)
         if said is None:
             said = await self._ask(served, symbol, newest)
             self._cache.put(served, symbol, newest, said)
         asked = perf_counter()
-        prediction = answer(
-            served, symbol, newest.vector, said, now_ms, self._grace_seconds, note, degraded=newest.degraded
-        )
+        why = instead or newest.degraded
+        prediction = answer(served, symbol, newest.vector, said, now_ms, self._grace_seconds, note, why)
         self._vector_log.record(newest.vector, served.record.name, served.version, now_ms)
         metrics.count_prediction(prediction)
-        metrics.observe_stage(endpoint, "features", read - started)
-        metrics.observe_stage(endpoint, "model", asked - read)
+        metrics.observe_stage(endpoint, "model", asked - started)
         metrics.observe_stage(endpoint, "answer", perf_counter() - asked)
         return prediction
 

@@ -18,6 +18,7 @@ from levibot_serving.metrics import Metrics
 from levibot_serving.middleware import RequestContextMiddleware
 from levibot_serving.routes import ai, operations
 from levibot_serving.tracing import telemetry
+from levibot_serving.worker_metrics import forget_this_worker
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
@@ -37,6 +38,7 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         with open_services(chosen, metrics) as services:
             app.state.services = services
             yield
+        forget_this_worker()
 
     app = FastAPI(
         title="LeviBot inference",
@@ -49,6 +51,7 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     app.state.metrics = metrics
     app.add_middleware(RequestContextMiddleware, metrics=metrics, slow_ms=chosen.log_slow_ms)
     add_error_handlers(app)
+    ai.add_prediction_route(app)
     app.include_router(ai.router)
     app.include_router(operations.router)
     return app

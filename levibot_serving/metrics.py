@@ -4,8 +4,7 @@ Names begin with `levibot_`. Labels are bounded: route templates, stages, sides,
 caller sent. The series of a combination of labels is looked up once, since finding it takes longer than counting.
 
 What is true only at the moment of a scrape (ages, the served model) is in `levibot_serving.metrics_state`. With several
-workers the library keeps the counts of each in a file of the folder `PROMETHEUS_MULTIPROC_DIR`, and whichever worker is
-scraped adds them up; it has to be set before this module is imported.
+workers whichever is scraped tells of all, see `levibot_serving.worker_metrics`.
 """
 
 import os
@@ -18,13 +17,11 @@ from prometheus_client.registry import Collector
 
 from levibot_serving.contract import Prediction
 from levibot_serving.resilience import CircuitState
+from levibot_serving.worker_metrics import WORKERS_FOLDER_VARIABLE
 
-AuthFailure = Literal["no_token", "bad_token", "expired_token", "bad_password", "forbidden", "address"]
-"""Why somebody was not let in."""
 Stage = Literal["features", "model", "answer"]
 """The parts of a forecast: reading what it is made from, asking the model, writing it down."""
 
-WORKERS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.1, 0.25, 0.5, 1.0, 2.5)
 _STAGE_BUCKETS = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _CIRCUIT_VALUES: dict[CircuitState, float] = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
@@ -120,8 +117,8 @@ class Metrics:
         """See `levibot_serving.resilience.DependencyObserver`."""
         self._circuits.labels(dependency).set(_CIRCUIT_VALUES[state])
 
-    def count_auth_failure(self, reason: AuthFailure) -> None:
-        """Count somebody who was not let in."""
+    def count_auth_failure(self, reason: str) -> None:
+        """Count somebody who was not let in; `reason` is one of a few fixed words."""
         self._auth_failures.labels(reason).inc()
 
     def count_rate_limited(self, role: str) -> None:

@@ -25,7 +25,6 @@ _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 )
-_OURS = frozenset({_ID_HEADER, *(name for name, _ in _SECURITY_HEADERS)})
 
 
 class RequestContextMiddleware:
@@ -52,8 +51,11 @@ class RequestContextMiddleware:
             nonlocal sent_status
             if message["type"] == "http.response.start":
                 sent_status = message["status"]
-                kept = [pair for pair in message.get("headers", ()) if pair[0] not in _OURS]
-                message["headers"] = [*kept, (_ID_HEADER, request_id.encode()), *_SECURITY_HEADERS]
+                headers = message.get("headers", ())
+                given = {name for name, _ in headers}
+                # A page has a policy of its own.
+                missing = (pair for pair in _SECURITY_HEADERS if pair[0] not in given)
+                message["headers"] = [*headers, (_ID_HEADER, request_id.encode()), *missing]
             await send(message)
 
         try:

@@ -11,6 +11,7 @@ volatility expected over the horizon: the model's own forecast of it, or what th
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import numpy as np
 
@@ -29,6 +30,7 @@ LONG_THRESHOLD = 0.55
 SHORT_THRESHOLD = 0.45
 CLOCK_TOLERANCE_S = 5.0
 POLICY = CostAwarePolicy()
+_timeframe = cache(Timeframe.parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,16 @@ class Forecast:
         bounds: The two probabilities that bracket it, where the calibration knows them.
         members: What each member of an ensemble says; none for a single model.
         outlook: What is expected of the return; None for a model without a volatility head.
+        volatility: Over the horizon, a fraction: the head's, else what the last 48 bars suggest; None without both.
+        unpaid: Why acting on it is not expected to earn its costs; None where it is.
     """
 
     probability: float
     bounds: tuple[float, float] | None
     members: tuple[MemberForecast, ...]
     outlook: ReturnOutlook | None
+    volatility: float | None
+    unpaid: str | None
 
 
 def predict(
@@ -84,7 +90,9 @@ def forecast(served: ServedModel, symbol: str, vector: FeatureVector, bars: np.n
     whole = _whole(manifest, symbol, vector)
     probability, bounds, members = _probability(served, whole, bars)
     outlook = return_outlook(served.uncertainty, symbol, whole.values, manifest.symbols)
-    return Forecast(probability, bounds, members, outlook)
+    volatility = _volatility(whole, outlook, manifest.horizon_bars)
+    unpaid = _why_it_does_not_pay(probability, volatility)
+    return Forecast(probability, bounds, members, outlook, volatility, unpaid)
 
 
 def answer(
@@ -95,7 +103,7 @@ def answer(
     now_ms: int,
     grace_seconds: float,
     note: str | None = None,
-    degraded: str | None = None,
+    instead: str | None = None,
 ) -> Prediction:
     """Write down a forecast as of now, with every reason not to act on it.
 
@@ -107,21 +115,20 @@ def answer(
         now_ms: UTC milliseconds.
         grace_seconds: As of `predict`.
         note: As of `predict`.
-        degraded: Why the features are not what the store holds now; the answer is flagged with it.
+        instead: Why the features are not what the online store holds now; the answer is flagged with it.
     """
     manifest = served.bundle.manifest
     probability, bounds, outlook = said.probability, said.bounds, said.outlook
     by_family = {manifest.family: probability, **{member.name: member.probability for member in said.members}}
-    volatility = _volatility(vector, outlook, manifest.horizon_bars)
 
     age_s = (now_ms - vector.known_at_ms) / 1000
-    doubt = doubt_about_age(age_s, Timeframe.parse(manifest.timeframe), grace_seconds)
+    doubt = doubt_about_age(age_s, _timeframe(manifest.timeframe), grace_seconds)
     abstain = doubt is not None or manifest.family == BASE_RATE
-    unpaid = None if abstain else _why_it_does_not_pay(probability, volatility)
-    reasons = [*served.reasons, *(reason for reason in (degraded, doubt, unpaid) if reason is not None)]
+    unpaid = None if abstain else said.unpaid
+    reasons = [*served.reasons, *(reason for reason in (instead, doubt, unpaid) if reason is not None)]
     if vector.source_kind not in REAL_MARKETS:
         reasons.append(f"the features come from a market of kind {vector.source_kind!r}, which is never tradable")
-    shortfalls = [shortfall for shortfall in (degraded, doubt) if shortfall is not None]
+    shortfalls = [shortfall for shortfall in (instead, doubt) if shortfall is not None]
 
     return Prediction(
         symbol=symbol,
@@ -132,7 +139,7 @@ def answer(
         prob_up=probability,
         side="flat" if abstain or unpaid else side_of(probability),
         confidence=2 * abs(probability - 0.5),
-        price_target=_price_target(vector.close, probability, volatility),
+        price_target=_price_target(vector.close, probability, said.volatility),
         **_limits(vector.close, outlook),
         prob_lower=None if bounds is None else bounds[0],
         prob_upper=None if bounds is None else bounds[1],
@@ -179,7 +186,7 @@ def side_of(probability: float) -> Side:
 
 def horizon_minutes(manifest: BundleManifest) -> int:
     """How far ahead the model forecasts, in minutes."""
-    return manifest.horizon_bars * Timeframe.parse(manifest.timeframe).milliseconds // 60_000
+    return manifest.horizon_bars * _timeframe(manifest.timeframe).milliseconds // 60_000
 
 
 def utc(milliseconds: int) -> datetime:

@@ -20,7 +20,7 @@ from levibot_serving.registry import ModelRecord
 from levibot_serving.served import ServedModel
 
 BTC = "BTC/USDT"
-SAID = Forecast(0.5, None, (), None)
+SAID = Forecast(0.5, None, (), None, None, None)
 Bundles = Callable[..., ModelBundle]
 Vector = Callable[..., FeatureVector]
 
@@ -30,6 +30,8 @@ forecasts = st.builds(
     probability=st.floats(0, 1),
     bounds=st.none() | st.tuples(st.floats(0, 1), st.floats(0, 1)),
     members=st.lists(st.builds(MemberForecast, st.text(max_size=5), numbers, numbers), max_size=2).map(tuple),
+    volatility=st.none() | numbers,
+    unpaid=st.none() | st.text(max_size=9),
     outlook=st.none()
     | st.builds(ReturnOutlook, numbers, st.none() | numbers, st.none() | numbers, st.none() | numbers),
 )

@@ -80,8 +80,8 @@ def test_a_degraded_answer_has_the_same_number_and_says_so(
     now_ms = fresh.known_at_ms + 1000
     said = forecast(served, BTC, fresh)
     healthy = answer(served, BTC, fresh, said, now_ms, GRACE_S)
-    kept = answer(served, BTC, fresh, said, now_ms, GRACE_S, degraded="the store is away")
-    stale = answer(served, BTC, fresh, said, now_ms + 10**6, GRACE_S, degraded="the store is away")
+    kept = answer(served, BTC, fresh, said, now_ms, GRACE_S, instead="the store is away")
+    stale = answer(served, BTC, fresh, said, now_ms + 10**6, GRACE_S, instead="the store is away")
     assert (healthy.fallback, kept.fallback, kept.fallback_reason) == (False, True, "the store is away")
     assert (kept.prob_up, kept.side, kept.abstain) == (healthy.prob_up, healthy.side, False)
     assert "the store is away" in kept.reasons
