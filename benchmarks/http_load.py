@@ -63,8 +63,8 @@ def run_load(target: Target, load: Load) -> dict[str, Any]:
     """Ask in a process of its own, and wait for the result.
 
     Returns:
-        `requests` and `requests_with_warm_up`, `seconds`, `requests_per_second`, `p50_ms`, `p95_ms`, `p99_ms`, `largest_ms`, `statuses` (count per
-        status), `errors` (connections that broke) and `p95_ms_by_window`.
+        `requests` and `requests_with_warm_up`, `seconds`, `requests_per_second`, `p50_ms`, `p95_ms`, `p99_ms`,
+        `largest_ms`, `statuses` (count per status), `errors` (connections that broke) and `p95_ms_by_window`.
 
     Raises:
         BenchmarkError: the generator failed, or nothing was answered.

@@ -93,7 +93,7 @@ def _normalized(name: str) -> str:
 
 def _report(again: Outcome, first: Outcome, sizes: dict[str, float]) -> Report:
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:LARGEST_SHOWN]
-    installed = {"seconds": [], "installed_mb": sum(sizes.values()), "distributions": len(sizes)}
+    installed: Outcome = {"seconds": [], "installed_mb": sum(sizes.values()), "distributions": len(sizes)}
     return Report(
         name="serving_footprint",
         about="cold start and memory of the API, disk of its extra: " + ", ".join(f"{n} {mb:.0f}" for n, mb in largest),

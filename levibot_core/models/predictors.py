@@ -15,6 +15,7 @@ import numpy as np
 from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
 from levibot_core.models.booster_text import CLASSIFIER, check_booster_text
 from levibot_core.models.native_booster import NativeBooster
+from levibot_core.stores.online_vector import PackedValues
 
 BASE_RATE: Final = "base_rate"
 LIGHTGBM: Final = "lightgbm"
@@ -184,11 +185,21 @@ def assemble_row(
     """Build the design matrix of one row, float64 (1, len(features) + 1). Raises as `assemble_matrix`."""
     if symbol not in symbols:
         raise UnknownSymbolError(f"Expected a symbol of {', '.join(symbols)}, was {symbol!r}.")
-    row = [values.get(name, math.nan) for name in features]
-    missing = [name for name, value in zip(features, row, strict=True) if not math.isfinite(value)]
-    if missing:
+    row = _values_of(values, features)
+    if not all(map(math.isfinite, row)):
+        missing = [name for name, value in zip(features, row, strict=True) if not math.isfinite(value)]
         raise MissingFeatureError(_missing(missing, features))
     return np.array([[*row, symbols.index(symbol)]], dtype=np.float64)
+
+
+def _values_of(values: Mapping[str, float], features: Sequence[str]) -> Sequence[float]:
+    """The values in the order of the features, NaN for one that is absent."""
+    if isinstance(values, PackedValues):
+        try:
+            return values.pick(tuple(features))
+        except KeyError:
+            pass
+    return [values.get(name, math.nan) for name in features]
 
 
 def _missing(missing: Sequence[str], features: Sequence[str]) -> str:
