@@ -3,13 +3,11 @@
 import os
 import signal
 import socket
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 
 from benchmarks.answer_checks import Answer
+from benchmarks.busy_disk import disk_kept_busy
 from benchmarks.local_servers import LocalServer, free_port, python, serving
 from benchmarks.redis_server import RedisProcess
 from benchmarks.serving_home import (
@@ -241,7 +239,7 @@ class SlowDisk(Scenario):
 
     def break_it(self, stage: Stage) -> None:
         """See `Scenario.break_it`."""
-        stage.running.enter_context(_disk_kept_busy(stage.served.home.root / "busy"))
+        stage.running.enter_context(disk_kept_busy(stage.served.home.root / "busy"))
 
     def mend(self, stage: Stage) -> None:
         """See `Scenario.mend`."""
@@ -275,33 +273,6 @@ class ClientsLeave(Scenario):
         """See `Scenario.is_healthy_while_broken`."""
         del answer
         return True
-
-
-@contextmanager
-def _disk_kept_busy(stop_file: Path, writers: int = 2) -> Iterator[None]:
-    """Write and sync a megabyte again and again, until the stop file appears."""
-    chunk = os.urandom(1 << 20)
-
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            while not stop_file.exists():
-                file.seek(0)
-                file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-
-    threads = [
-        threading.Thread(target=write, args=(stop_file.with_name(f"busy-{number}"),), daemon=True)
-        for number in range(writers)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop_file.touch()
-        for thread in threads:
-            thread.join()
 
 
 SCENARIOS: tuple[Scenario, ...] = (
