@@ -57,15 +57,16 @@ def test_no_request_fails_while_another_process_rolls_back_and_promotes(
     answers: list[int | str] = []
     stop = threading.Event()
 
-    def ask(address: httpx.URL) -> None:
-        with httpx.Client(base_url=address, timeout=10) as client:
+    def ask(like: httpx.Client) -> None:
+        with httpx.Client(base_url=like.base_url, headers=like.headers, timeout=10) as client:
             while not stop.wait(0.01):
                 response = client.get("/ai/predict", params={"symbol": "BTCUSDT"})
                 answers.append(response.json()["model_version"] if response.is_success else response.text)
 
-    with serve(load_serving_settings(home=home.root)) as client:
+    # Asked more often than a user may.
+    with serve(load_serving_settings(home=home.root, predict_per_minute=10_000_000)) as client:
         eventually(lambda: client.get("/readyz").status_code == 200)
-        engines = [threading.Thread(target=ask, args=(client.base_url,)) for _ in range(3)]
+        engines = [threading.Thread(target=ask, args=(client,)) for _ in range(3)]
         for engine in engines:
             engine.start()
         try:
