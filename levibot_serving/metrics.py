@@ -51,6 +51,10 @@ class Metrics:
         )
         ProcessCollector(registry=self._registry)
 
+    def add(self, collector: Collector) -> None:
+        """Scrape the state of another part as well."""
+        self._registry.register(collector)
+
     def observe_request(self, endpoint: str, status: int | None, seconds: float) -> None:
         """Count one request; a status of None is a client that left before the response began."""
         self._requests.labels(endpoint, "none" if status is None else str(status)).observe(seconds)

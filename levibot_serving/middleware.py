@@ -7,8 +7,9 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Iterable
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from levibot_serving.errors import internal_error
@@ -17,13 +18,17 @@ from levibot_serving.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
-_SECURITY_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+_SECURITY_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+_OVER_TLS = (*_SECURITY_HEADERS, (b"strict-transport-security", b"max-age=31536000"))
 
 
 class RequestContextMiddleware:
@@ -47,11 +52,7 @@ class RequestContextMiddleware:
             nonlocal sent_status
             if message["type"] == "http.response.start":
                 sent_status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                # A page has a stricter policy of its own, and files whose addresses change may be kept.
-                for name, value in _SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                message["headers"] = _dressed(message.get("headers", ()), request_id, scope.get("scheme"))
             await send(message)
 
         try:
@@ -71,3 +72,15 @@ def _request_id(scope: Scope) -> str:
     """The id that the caller sent, if it is safe to repeat and to log, else a new one."""
     given = Headers(scope=scope).get("x-request-id", "")
     return given if _ACCEPTABLE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _dressed(headers: Iterable[tuple[bytes, bytes]], request_id: str, scheme: str | None) -> list[tuple[bytes, bytes]]:
+    """The headers of a response with those that every response has.
+
+    A page has a stricter policy of its own, and files whose addresses change may be kept.
+    """
+    own = list(headers)
+    names = {name.lower() for name, _ in own}
+    general = _OVER_TLS if scheme == "https" else _SECURITY_HEADERS
+    added = [pair for pair in general if pair[0] not in names]
+    return [*own, (b"x-request-id", request_id.encode()), *added]
