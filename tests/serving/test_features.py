@@ -83,13 +83,13 @@ def test_an_api_on_redis_answers_names_what_is_missing_and_outlives_a_server_tha
 
         os.kill(server.pid, signal.SIGSTOP)
         try:
-            assert error_of(asked())["code"] == "unavailable"
+            assert error_of(asked())["code"] == "features_unavailable"
             assert client.get("/livez").status_code == 200
         finally:
             os.kill(server.pid, signal.SIGCONT)
         server.stop()
         error = error_of(asked())
-        assert (error["code"], "does not answer" in error["message"]) == ("unavailable", True)
+        assert (error["code"], "does not answer" in error["message"]) == ("features_unavailable", True)
         assert client.get("/healthz").status_code == 503
 
         server.start()
