@@ -129,7 +129,7 @@ def _act(
     settle: Callable[[Workspace, ComparisonNight], str],
 ) -> ComparisonNight | None:
     """One night at a time: who decides has scored, and nobody moves an alias in between."""
-    with FileLock(workspace.home.comparison_lock):
+    with FileLock(workspace.home.root / "comparison.lock"):
         comparison = find(workspace)
         if comparison is None:
             return None

@@ -35,7 +35,7 @@ class ModelAliases:
         self._registry = registry
         self._models = models
 
-    def listed(self, candles_needed: int | None) -> ModelList:
+    def listed(self) -> ModelList:
         """Every version, newest first.
 
         Raises:
@@ -52,7 +52,6 @@ class ModelAliases:
             challenger=carrying(CHALLENGER),
             previous=carrying(PREVIOUS),
             served=None if served is None else served.version,
-            candles_needed=candles_needed,
             versions=tuple(_described(version) for version in found),
         )
 
@@ -131,13 +130,13 @@ class ModelAliases:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Nobody else moves an alias meanwhile, the nightly comparison included."""
+        """One request of all workers at a time; a nightly comparison, which takes a while, holds nobody up."""
         try:
-            with FileLock(self._home.comparison_lock, timeout=_PATIENCE_S):
+            with FileLock(self._home.alias_lock, timeout=_PATIENCE_S):
                 yield
         except Timeout:
             raise ApiError(
-                409, "busy", "Expected to be alone, but models are being compared or moved already. Try again later."
+                409, "busy", "Expected to be alone, but another request changes the champion already. Try again."
             ) from None
 
 

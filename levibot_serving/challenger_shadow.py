@@ -66,7 +66,8 @@ class ChallengerShadow:
         self._thread = PeriodicThread("challenger-shadow", _WORK_EVERY_S, self.work)
 
     def start(self) -> None:
-        """Begin to follow and to score; returns at once."""
+        """Begin to follow and to score; returns at once. The champion is fetched first."""
+        self._next_look = time.monotonic() + _LOOK_EVERY_S
         self._thread.start()
 
     def stop(self) -> None:

@@ -38,7 +38,7 @@ class RecentPrediction(BaseModel):
     prob_up: float
     confidence: float
     side: Side
-    source: str = Field(description="exchange, recorded, simulated, or request for candles of unknown origin")
+    source: str = Field(description="exchange, recorded, simulated, or request for candles that a caller sent")
     price_target: float | None
     price: float = Field(description="Close at as_of")
     as_of: datetime

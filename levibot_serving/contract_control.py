@@ -66,7 +66,6 @@ class ModelList(BaseModel):
                     "challenger": None,
                     "previous": 6,
                     "served": 7,
-                    "candles_needed": 3455,
                     "versions": [_VERSION],
                 }
             ]
@@ -79,9 +78,6 @@ class ModelList(BaseModel):
     challenger: int | None
     previous: int | None
     served: int | None = Field(description="The version that answers here now")
-    candles_needed: int | None = Field(
-        description="Closed candles that a forecast from candles of yours needs; null without a model"
-    )
     versions: tuple[ModelVersion, ...]
 
 

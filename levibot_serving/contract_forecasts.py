@@ -97,7 +97,7 @@ class PredictRequest(AskedForecast):
     )
 
     symbol: Symbol
-    candles: Candles = ()
+    candles: Candles | None = Field(None, description="Without them the newest features are taken")
     leader_candles: Candles = Field(
         (),
         max_length=MOST_CANDLES,

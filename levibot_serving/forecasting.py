@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fastapi.concurrency import run_in_threadpool
 
-from levibot_core.errors import LevibotError, MissingFeatureError
+from levibot_core.errors import LevibotError, MissingFeatureError, OnlineStoreError
 from levibot_core.features.sent_market import SentMarket
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.explanation import TOP_CONTRIBUTIONS
@@ -18,6 +18,7 @@ from levibot_serving.explainer import explain_forecast
 from levibot_serving.features import NewestFeatures, newest_features
 from levibot_serving.model_store import StoreStatus
 from levibot_serving.predictor import doubt_about_age, expect_known, horizon_minutes, predict
+from levibot_serving.recent_features import REQUEST
 from levibot_serving.served import ServedModel
 
 
@@ -44,23 +45,33 @@ async def find_input(
     Raises:
         UnknownSymbolError: the model was not trained on the symbol.
         UnusableCandlesError: sent candles cannot be computed from.
-        ApiError: 503, there are no features, and none can be computed: abstain.
+        ApiError: 422, a feature is not defined on sent candles; or 503, there are no features, and none can be
+            computed: abstain.
     """
     manifest = served.bundle.manifest
     expect_known(manifest, symbol)
     if sent is not None:
-        return ForecastInput(await services.operations.recent.from_candles(served, symbol, sent, now_ms), sent=True)
+        return await _input_of_sent(services, served, symbol, sent, now_ms)
     try:
         newest = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
-    except MissingFeatureError as error:
+    except (MissingFeatureError, OnlineStoreError) as error:
         return await instead_of_absent(services, served, symbol, error)
     return await fresher_than(services, served, symbol, newest, now_ms)
 
 
-async def instead_of_absent(
-    services: Services, served: ServedModel, symbol: str, absence: MissingFeatureError
+async def _input_of_sent(
+    services: Services, served: ServedModel, symbol: str, sent: SentMarket, now_ms: int
 ) -> ForecastInput:
-    """Features computed from the lake in place of ones that the online store does not have.
+    try:
+        return ForecastInput(await services.operations.recent.from_candles(served, symbol, sent, now_ms), sent=True)
+    except MissingFeatureError as error:
+        raise ApiError(422, "features_undefined", str(error), _abstention(str(error))) from error
+
+
+async def instead_of_absent(
+    services: Services, served: ServedModel, symbol: str, absence: LevibotError
+) -> ForecastInput:
+    """Features computed from the lake in place of ones that the online store does not give.
 
     Raises:
         ApiError: 503, they cannot be computed either: abstain, for the reasons in its details.
@@ -68,11 +79,14 @@ async def instead_of_absent(
     try:
         newest = await services.operations.recent.from_lake(served, symbol)
     except LevibotError as error:
-        reasons = [str(absence), f"Nor can they be computed from the home's candles. {error}"]
-        raise ApiError(
-            503, "features_unavailable", " ".join(reasons), {"abstain": True, "side": "flat", "reasons": reasons}
-        ) from absence
-    return ForecastInput(newest, "the online store has no features; they were computed from the home's candles")
+        reasons = (str(absence), f"Nor can they be computed from the home's candles. {error}")
+        raise ApiError(503, "features_unavailable", " ".join(reasons), _abstention(*reasons)) from absence
+    return ForecastInput(newest, "the online store gave no features; they were computed from the home's candles")
+
+
+def _abstention(*reasons: str) -> dict[str, object]:
+    """What a program is told where there is no number."""
+    return {"abstain": True, "side": "flat", "reasons": list(reasons)}
 
 
 async def fresher_than(
@@ -122,7 +136,8 @@ def conclude(services: Services, prediction: Prediction, found: ForecastInput) -
     """The last step of every forecast: the kill switch, the journal, the challenger. Never waits, never fails."""
     operations = services.operations
     given = operations.silenced(prediction)
-    operations.journal.record(given)
+    # Whatever the caller said of his candles, nobody here saw them.
+    operations.journal.record(given, source=REQUEST if found.sent else None)
     if not found.sent:
         operations.shadow.offer(found.newest.vector, round(given.timestamp.timestamp() * 1000))
     return given

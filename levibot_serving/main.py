@@ -12,8 +12,6 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from levibot_serving.config import ServingSettings, load_serving_settings
-from levibot_serving.console.accounts import ConsoleAccounts, ConsoleKillSwitch
-from levibot_serving.console.visitors import ConsoleParts
 from levibot_serving.deps import open_services
 from levibot_serving.errors import add_error_handlers
 from levibot_serving.metrics import Metrics
@@ -44,7 +42,6 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         async with security:
             with open_services(chosen, metrics) as services:
                 app.state.services = services
-                app.state.console = ConsoleParts(ConsoleAccounts(security), ConsoleKillSwitch(services.operations))
 
                 def end_streams() -> None:
                     loop.call_soon_threadsafe(services.operations.stream.end_soon)

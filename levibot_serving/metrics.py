@@ -72,10 +72,18 @@ class Metrics:
         self._rate_limited.labels(role).inc()
 
     def render(
-        self, models: ModelStore, features: OnlineStore, vector_log: VectorLog, parity: ParityFigures, now_ms: int
+        self,
+        models: ModelStore,
+        features: OnlineStore,
+        vector_log: VectorLog,
+        parity: ParityFigures,
+        now_ms: int,
+        *more: Collector,
     ) -> bytes:
-        """Everything, in the Prometheus text format."""
+        """Everything, in the Prometheus text format; `more` is what only others know."""
         state = CollectorRegistry()
+        for collector in more:
+            state.register(collector)
         state.register(_State(models, features, now_ms))
         state.register(_Parity(vector_log, parity))
         return generate_latest(self._registry) + generate_latest(state)

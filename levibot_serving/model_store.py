@@ -1,6 +1,7 @@
 """Follows the champion of the registry and holds the model that answers requests.
 
-One thread looks at the alias every few seconds, off the event loop. A new champion is fetched, verified and warmed
+One thread looks at the alias every few seconds, off the event loop. It begins with the last good model on the local
+disk, so that a registry that is down or slow delays nothing. A new champion is fetched, verified and warmed
 before one assignment makes it the served model, so that no request ever waits for a swap or sees half of one. When
 anything fails the last good model stays, and `status` says what failed. Trust is judged in `levibot_serving.served`.
 """
@@ -127,6 +128,8 @@ class ModelStore:
             self._report(replace(status, cache_problem=self._remember(champion)))
 
     def _follow_until_stopped(self) -> None:
+        # Before the registry is asked, which may take seconds, or for ever where it hangs.
+        self._keep_last_good(self.status)
         wait_seconds = 0.0
         while not self._stop.wait(wait_seconds):
             try:

@@ -32,7 +32,7 @@ class PredictionJournal:
         self.log = log
         self.dropped = 0
         self._kept_days = kept_days
-        self._queue: deque[tuple[Prediction, Role]] = deque()
+        self._queue: deque[tuple[Prediction, Role, str]] = deque()
         self._queue_limit = queue_limit
         self._said: dict[tuple[str, Role, str], tuple[object, ...]] = {}
         self._cleaned_on: date | None = None
@@ -47,18 +47,18 @@ class PredictionJournal:
         """Write what waits."""
         self._thread.stop()
 
-    def record(self, prediction: Prediction, role: Role = "champion") -> None:
-        """Note a forecast; a full queue drops the note and counts it."""
+    def record(self, prediction: Prediction, role: Role = "champion", source: str | None = None) -> None:
+        """Note a forecast, perhaps as of another source than it says; a full queue drops the note and counts it."""
         if len(self._queue) >= self._queue_limit:
             self.dropped += 1
             return
-        self._queue.append((prediction, role))
+        self._queue.append((prediction, role, source or prediction.source))
 
     def flush(self) -> None:
         """Write a line for every forecast that waits and says something new."""
         with self._writing:
             waiting = [self._queue.popleft() for _ in range(len(self._queue))]
-            new = [logged for prediction, role in waiting if (logged := self._if_new(prediction, role)) is not None]
+            new = [logged for noted in waiting if (logged := self._if_new(*noted)) is not None]
             if not new:
                 return
             try:
@@ -79,14 +79,14 @@ class PredictionJournal:
             if (role is None or found.role == role) and (not signals_only or found.side != "flat"):
                 yield found
 
-    def _if_new(self, prediction: Prediction, role: Role) -> LoggedForecast | None:
-        key = (prediction.symbol, role, prediction.source)
+    def _if_new(self, prediction: Prediction, role: Role, source: str) -> LoggedForecast | None:
+        key = (prediction.symbol, role, source)
         verdict = (prediction.side, prediction.tradable, prediction.abstain, prediction.fallback)
         said = (prediction.as_of, prediction.model_version, prediction.prob_up, *verdict)
         if self._said.get(key) == said:
             return None
         self._said[key] = said
-        return logged_forecast(prediction, role)
+        return logged_forecast(prediction, role, source)
 
     def _clean(self, today: date) -> None:
         """Let go of old days, once a day."""
@@ -95,7 +95,7 @@ class PredictionJournal:
             self.log.remove_before(today - timedelta(days=self._kept_days - 1))
 
 
-def logged_forecast(prediction: Prediction, role: Role) -> LoggedForecast:
+def logged_forecast(prediction: Prediction, role: Role, source: str) -> LoggedForecast:
     """What is kept of a forecast."""
     return LoggedForecast(
         served_at_ms=_milliseconds(prediction.timestamp),
@@ -110,7 +110,7 @@ def logged_forecast(prediction: Prediction, role: Role) -> LoggedForecast:
         confidence=prediction.confidence,
         side=prediction.side,
         price_target=prediction.price_target,
-        source=prediction.source,
+        source=source,
         tradable=prediction.tradable,
         abstain=prediction.abstain,
         fallback=prediction.fallback,

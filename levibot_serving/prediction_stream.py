@@ -129,7 +129,7 @@ class PredictionStream:
             with path.open("rb") as file:
                 file.seek(self._place)
                 content = file.read()
-        except FileNotFoundError:
+        except OSError:  # Not there yet, or no longer: nothing was added that could be read.
             return []
         whole = content.rpartition(b"\n")[0]
         if not whole:

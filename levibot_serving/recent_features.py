@@ -75,15 +75,6 @@ class RecentFeatures:
         async with self._one_at_a_time:
             return await run_in_threadpool(self._compute_sent, served, symbol, sent, now_ms)
 
-    async def candles_needed(self, served: ServedModel) -> int:
-        """Successive closed candles from which everything that the model wants can be computed.
-
-        Raises:
-            LevibotError: this version of the platform does not know the model's features.
-        """
-        wanted = await run_in_threadpool(wanted_by, served, served.bundle.manifest.symbols[0])
-        return wanted.bars_needed
-
     def _outcome(self, served: ServedModel, symbol: str) -> NewestFeatures | LevibotError:
         from levibot_core.features.on_demand import newest_from_lake
 

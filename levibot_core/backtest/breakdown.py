@@ -30,7 +30,7 @@ class SymbolFigures(BaseModel):
     slippage: float
     funding: float = Field(description="Negative was received")
     net_pnl: float
-    price_change: float = Field(description="Of the symbol over the window, fraction")
+    price_change: float | None = Field(description="Of the symbol over the window, fraction; None without a bar")
 
 
 class RegimeFigures(BaseModel):
@@ -89,7 +89,8 @@ def _of_symbol(trades: pl.DataFrame, market: Market, symbol: str) -> SymbolFigur
     own = trades.filter(pl.col("symbol") == symbol)
     column = market.symbols.index(symbol)
     opens = market.arrays.planes[OPEN, :, column]
-    first, last = opens[np.flatnonzero(~np.isnan(opens))[0]], market.arrays.planes[LAST, -1, column]
+    opens = opens[~np.isnan(opens)]
+    change = float(market.arrays.planes[LAST, -1, column] / opens[0] - 1.0) if opens.size else None
     return SymbolFigures(
         symbol=symbol,
         trades=own.height,
@@ -99,7 +100,7 @@ def _of_symbol(trades: pl.DataFrame, market: Market, symbol: str) -> SymbolFigur
         slippage=_sum(own["slippage_cost"]),
         funding=_sum(own["funding"]),
         net_pnl=_sum(own["net_pnl"]),
-        price_change=float(last / first - 1.0),
+        price_change=change,
     )
 
 

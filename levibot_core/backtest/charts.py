@@ -54,10 +54,11 @@ def monthly_svg(result: BacktestResult) -> str:
     limit = max(float(months["return"].abs().max() or 0.0) * 100, 0.1)  # type: ignore[arg-type]
     parts = [label(40.0 + width * (place + 0.5), 12.0, name, "middle") for place, name in enumerate(_MONTHS)]
     parts += [label(34.0, 20.0 + height * (row + 0.62), str(year), "end") for row, year in enumerate(years)]
-    for year, month, value in months.iter_rows():
+    for year, month, value in months.drop_nulls().iter_rows():
         x, y = 40.0 + width * (month - 1), 20.0 + height * years.index(year)
         told = f"{_MONTHS[month - 1]} {year}: {value:+z.2%}"
-        parts.append(heat_cell(x, y, width, height, value * 100, limit, f"{value * 100:+z.1f}", told))
+        shown = f"{value * 100:+z.1f}" if limit >= 1.0 else f"{value * 100:+z.2f}"
+        parts.append(heat_cell(x, y, width, height, value * 100, limit, shown, told))
     return drawing(WIDTH, 24.0 + height * len(years), "Return per month, percent", parts)
 
 
@@ -70,9 +71,10 @@ def trades_svg(result: BacktestResult) -> str:
 
 
 def monthly_returns(result: BacktestResult) -> pl.DataFrame:
-    """`year`, `month` and `return` (fraction) of the strategy per calendar month, UTC."""
+    """`year`, `month` and `return` (fraction; null where nothing was left) of the strategy per calendar month, UTC."""
     # A bar that closes at midnight belongs to the month that ends there.
     within = pl.col("ts").dt.offset_by("-1ms")
+    before = pl.col("equity").shift(1).fill_null(result.parameters.initial_equity)
     return (
         result.strategy.equity.group_by(
             within.dt.year().cast(pl.Int64).alias("year"),
@@ -80,13 +82,7 @@ def monthly_returns(result: BacktestResult) -> pl.DataFrame:
             maintain_order=True,
         )
         .agg(pl.col("equity").last())
-        .select(
-            "year",
-            "month",
-            (pl.col("equity") / pl.col("equity").shift(1).fill_null(result.parameters.initial_equity) - 1.0).alias(
-                "return"
-            ),
-        )
+        .select("year", "month", pl.when(before > 0.0).then(pl.col("equity") / before - 1.0).alias("return"))
     )
 
 

@@ -117,19 +117,29 @@ def reasons_against_trading(summary: BacktestSummary) -> tuple[str, ...]:
     """Why a model should forecast only; empty when its backtest earned money and beat buying and holding."""
     strategy, holding = summary.strategy, summary.buy_and_hold
     if strategy.trades == 0:
-        return ("the backtest made no trade: no forecast that takes a side was expected to pay its costs",)
+        return (
+            "the backtest made no trade: no forecast that takes a side was expected to pay its costs, or none could "
+            "be filled",
+        )
     reasons = []
     if strategy.total_return <= 0:
-        reasons.append(f"the backtest lost {-strategy.total_return:.2%} after costs")
+        reasons.append(f"the backtest lost {in_percent(-strategy.total_return)} after costs")
     if strategy.total_return <= holding.total_return:
         reasons.append(
-            f"the backtest returned {strategy.total_return:+.2%} after costs, buying and holding "
-            f"{holding.total_return:+.2%}"
+            f"the backtest returned {in_percent(strategy.total_return, '+')} after costs, buying and holding "
+            f"{in_percent(holding.total_return, '+')}"
         )
     if holding.sharpe is not None and (strategy.sharpe is None or strategy.sharpe <= holding.sharpe):
         shown = "none" if strategy.sharpe is None else f"{strategy.sharpe:.2f}"
         reasons.append(f"the backtest's Sharpe ratio is {shown}, that of buying and holding {holding.sharpe:.2f}")
     return tuple(reasons)
+
+
+def in_percent(share: float, sign: str = "", digits: int = 2) -> str:
+    """A share for people; one that would be shown as 0 and is not gets two significant digits."""
+    if 1e-9 < abs(share) < 0.5 * 10.0 ** -(digits + 2):
+        return f"{float(f'{share * 100:.1e}'):{sign}.{1 - math.floor(math.log10(abs(share) * 100))}f}%"
+    return f"{share:{sign}z.{digits}%}"
 
 
 def _annualised(total: float, windows_per_year: float) -> float | None:

@@ -17,7 +17,7 @@ from levibot_core.backtest.analysis import BacktestAnalysis
 from levibot_core.backtest.charts import drawdown_svg, equity_svg, monthly_svg, trades_svg
 from levibot_core.backtest.comparison import AccountComparison
 from levibot_core.backtest.engine import Account, BacktestResult
-from levibot_core.backtest.metrics import BacktestSummary
+from levibot_core.backtest.metrics import BacktestSummary, in_percent
 from levibot_core.backtest.sensitivity_charts import (
     capacity_svg,
     edges_svg,
@@ -104,7 +104,7 @@ def html_report(report: Report) -> str:
         funding=report.funding,
         analysis=analysis,
         edges=analysis.edges,
-        verdict=verdict(report.summary),
+        verdict=verdict(report.summary, analysis.edges.acted_on),
         duel_words=duel_in_words(analysis.champion) if analysis.champion else "",
         start=equity["ts"].dt.strftime("%Y-%m-%d")[0],
         end=equity["ts"].dt.strftime("%Y-%m-%d")[-1],
@@ -150,20 +150,28 @@ def trade_records(result: BacktestResult) -> list[dict[str, Any]]:
     return result.strategy.trades.with_columns(pl.col("entry_ts", "exit_ts").dt.to_string("iso:strict")).to_dicts()
 
 
-def verdict(summary: BacktestSummary) -> str:
-    """The result in one plain sentence, the loss first where there is one."""
+def verdict(summary: BacktestSummary, acted_on: int = 0) -> str:
+    """The result in one plain sentence, the loss first where there is one.
+
+    Args:
+        summary: The figures.
+        acted_on: Forecasts that the policy acted on: where there are some without a trade, none was filled.
+    """
     strategy, holding = summary.strategy, summary.buy_and_hold
-    beside = f"Buying and holding returned {holding.total_return:+.2%}."
+    beside = f"Buying and holding returned {in_percent(holding.total_return, '+')}."
+    many = f"{strategy.trades:,} trade{'' if strategy.trades == 1 else 's'}"
+    if strategy.trades == 0 and acted_on:
+        return f"It made no trade: {acted_on:,} forecasts were acted on, but nothing could be filled. {beside}"
     if strategy.trades == 0:
         return f"It made no trade: no forecast that takes a side was expected to pay its costs. {beside}"
     if strategy.total_return <= 0:
         costs = strategy.fees_paid + strategy.slippage_paid + strategy.funding_paid
         before = "earned" if strategy.gross_pnl > 0 else "lost"
         return (
-            f"It lost {-strategy.total_return:.2%} after costs: {strategy.trades} trades {before} "
+            f"It lost {in_percent(-strategy.total_return)} after costs: {many} {before} "
             f"{abs(strategy.gross_pnl):,.2f} before costs and paid {costs:,.2f}. {beside}"
         )
-    return f"It earned {strategy.total_return:.2%} after costs in {strategy.trades} trades. {beside}"
+    return f"It earned {in_percent(strategy.total_return)} after costs in {many}. {beside}"
 
 
 def duel_in_words(found: AccountComparison) -> str:
@@ -203,11 +211,11 @@ def _sizing(parameters: BacktestParameters) -> str:
 
 
 def _percent(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:+z.{digits}%}"  # noqa: RUF001 - a dash for people
+    return "–" if value is None else in_percent(value, "+", digits)  # noqa: RUF001 - a dash for people
 
 
 def _share(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:z.{digits}%}"  # noqa: RUF001 - a dash for people
+    return "–" if value is None else in_percent(value, "", digits)  # noqa: RUF001 - a dash for people
 
 
 def _number(value: float | None, digits: int = 2) -> str:

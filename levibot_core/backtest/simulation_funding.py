@@ -114,6 +114,8 @@ def _place(
 def _of_symbol(funding: pl.DataFrame, symbol: str) -> tuple[IntArray, FloatArray, FloatArray]:
     """Times, rates and mark prices (NaN where none) of a symbol, in order of time."""
     own = funding.filter(pl.col("symbol") == symbol).sort("ts")
+    if own["ts"].is_null().any():
+        raise DataQualityError(f"Expected the time of every funding settlement of {symbol}, was none. Check the data.")
     settled = own["ts"].dt.epoch("ms").to_numpy()
     rates = own["rate"].cast(pl.Float64).to_numpy()
     marks = (

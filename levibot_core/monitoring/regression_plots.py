@@ -18,12 +18,10 @@ def regression_png(recorded: BacktestRecord, recomputed: BacktestRecord, title: 
     """What the trades had earned, as recorded and as computed again, and both Sharpe ratios beside the limit."""
     figure = new_figure(9.0, 4.0)
     curves, ratios = figure.subplots(1, 2, width_ratios=(3, 1))
-    for record, color, width, label in (
-        (recorded, MUTED, 4.0, "when it was judged"),
-        (recomputed, ACCENT, 1.5, "computed again"),
-    ):
-        _earned(curves, record.report.get("trades", ()), color, width, label)
-    if not recorded.trades and not recomputed.trades:
+    then, now = (record.report.get("trades", ()) for record in (recorded, recomputed))
+    _earned(curves, then, MUTED, 4.0, "when it was judged")
+    _earned(curves, now, ACCENT, 1.5, "computed again")
+    if not then and not now:
         curves.text(0.5, 0.5, "no trade, then and now", ha="center", va="center", transform=curves.transAxes)
         curves.set_xticks([])
         curves.set_yticks([])

@@ -140,9 +140,9 @@ class Home:
         return self.logs / "comparisons"
 
     @property
-    def comparison_lock(self) -> Path:
-        """Held while models are compared or an alias is moved."""
-        return self.root / "comparison.lock"
+    def alias_lock(self) -> Path:
+        """Held while the API moves an alias; commands and nightly jobs do not wait for it, nor it for them."""
+        return self.root / "aliases.lock"
 
     @property
     def parity_report(self) -> Path:

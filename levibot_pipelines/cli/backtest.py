@@ -64,10 +64,10 @@ def _row(report: dict[str, Any]) -> tuple[object, ...]:
         report["name"],
         report["start"][:10],
         report["end"][:10],
-        f"{strategy['total_return']:+.2%}",
-        f"{buy_and_hold['total_return']:+.2%}",
+        f"{strategy['total_return']:+z.3%}",
+        f"{buy_and_hold['total_return']:+z.2%}",
         _shown(strategy["sharpe"]),
-        f"{strategy['max_drawdown']:.2%}",
+        f"{strategy['max_drawdown']:z.3%}",
         strategy["trades"],
         "no" if report["context"]["reasons"] else "yes",
     )

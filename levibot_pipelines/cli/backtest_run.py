@@ -14,14 +14,14 @@ from levibot_pipelines.cli.output import (
 )
 
 _COMPARED = (
-    ("return", "total_return", "{:+.2%}"),
+    ("return", "total_return", "{:+.3%}"),
     ("return per year", "annualised_return", "{:+.2%}"),
     ("volatility per year", "volatility", "{:.2%}"),
     ("Sharpe ratio", "sharpe", "{:.2f}"),
-    ("maximum drawdown", "max_drawdown", "{:.2%}"),
+    ("maximum drawdown", "max_drawdown", "{:.3%}"),
     ("trades", "trades", "{:,}"),
     ("hit rate", "hit_rate", "{:.1%}"),
-    ("mean exposure", "exposure", "{:.2%}"),
+    ("mean exposure", "exposure", "{:.3%}"),
     ("fees paid", "fees_paid", "{:,.2f}"),
     ("slippage paid", "slippage_paid", "{:,.2f}"),
     ("funding paid", "funding_paid", "{:,.2f}"),
@@ -72,7 +72,7 @@ def run_backtest(
         ("figure", "strategy", "buy and hold"),
         [(name, _shown(layout, strategy, field), _shown(layout, holding, field)) for name, field, layout in _COMPARED],
     )
-    print_notes([verdict(made.summary), f"Funding: {made.funding.note}."])
+    print_notes([verdict(made.summary, made.analysis.edges.acted_on), f"Funding: {made.funding.note.rstrip('.')}."])
     print_facts("Where to look", [("page", reference.html), ("JSON", reference.json_file)])
 
 
@@ -104,7 +104,7 @@ def compare_backtests(
             for name, field, layout in _COMPARED
         ],
     )
-    print_notes([duel_in_words(comparison), f"Funding: {found.backtest.funding.note}."])
+    print_notes([duel_in_words(comparison), f"Funding: {found.backtest.funding.note.rstrip('.')}."])
 
 
 def _shown(layout: str, figures: object, field: str) -> str:

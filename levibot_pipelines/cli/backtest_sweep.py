@@ -68,7 +68,7 @@ def sweep_backtests(
     print_notes(
         [
             f"The best of {figures.height:,} was lucky too: deflate its Sharpe ratio by as many trials.",
-            f"Funding: {backtest.funding.note}.",
+            f"Funding: {backtest.funding.note.rstrip('.')}.",
         ]
     )
 

@@ -20,6 +20,7 @@ from levibot_serving.client.errors import ConnectionFailedError, LevibotClientEr
 _Result = TypeVar("_Result")
 
 _PASSING = (429, 503)
+_REFUSED = (400, 401, 403, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,15 @@ class Session:
         return None if self.tokens is None else self.tokens.access_token
 
     def adopt(self, response: httpx.Response) -> None:
-        """Take over the tokens of a login or a refresh; a refusal ends the session.
+        """Take over the tokens of a login or a refresh; a refusal of who asks ends the session.
 
         Raises:
             ApiRequestError: the API refused.
             LevibotClientError: what it gave are no tokens.
         """
         if not response.is_success:
-            self.tokens = None
+            if response.status_code in _REFUSED:
+                self.tokens = None
             raise error_of(response, retry_after_s(response))
         try:
             self.tokens = Tokens.model_validate_json(response.content)
@@ -128,11 +130,11 @@ def conversation(
                 refreshed = True
                 yield Refresh(token)
                 continue
-            asked_s = retry_after_s(answer)
-            if answer.status_code in _PASSING and call.repeatable:
-                wait_s = policy.wait_s(attempt, asked_s)
+            refusal = error_of(answer, retry_after_s(answer))
+            if refusal.status in _PASSING and call.repeatable and not refusal.abstains:
+                wait_s = policy.wait_s(attempt, refusal.retry_after_s)
             if wait_s is None:
-                raise error_of(answer, asked_s)
+                raise refusal
         elif call.repeatable:
             wait_s = policy.wait_s(attempt, None)
         if wait_s is None:
@@ -144,10 +146,12 @@ def conversation(
 def retry_after_s(response: httpx.Response) -> float | None:
     """Seconds that `Retry-After` asks for: a number, or a date (RFC 9110, section 10.2.3); None without."""
     asked = response.headers.get("retry-after", "").strip()
-    if asked.isdigit():
+    if asked.isascii() and asked.isdigit():
         return float(asked)
     try:
         until: datetime = parsedate_to_datetime(asked)
     except ValueError:
         return None
-    return max(0.0, float((until - datetime.now(UTC)).total_seconds()))
+    if until.tzinfo is None:  # `-0000`, which says UTC and nothing of where it is.
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())

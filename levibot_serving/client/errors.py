@@ -35,6 +35,11 @@ class ApiRequestError(LevibotClientError):
         self.details = details
         self.retry_after_s = retry_after_s
 
+    @property
+    def abstains(self) -> bool:
+        """Whether the API declines to forecast: an answer, for which there is no use in asking again at once."""
+        return isinstance(self.details, dict) and self.details.get("abstain") is True
+
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.message}"
 

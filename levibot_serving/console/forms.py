@@ -1,11 +1,14 @@
-"""What a form of the console sends: small, URL-encoded, and only from a page of this API."""
+"""What a form of the console sends: small, URL-encoded, and with the token of its session.
+
+That it was sent by a page of this API is checked at the door (`levibot_serving.security.guard`), before it is read.
+"""
 
 import hmac
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from fastapi import Request
 
-from levibot_serving.console.visitors import Visitor
+from levibot_core.security.roles import Principal
 from levibot_serving.errors import ApiError
 
 LONGEST_FORM_BYTES = 4096
@@ -17,10 +20,8 @@ async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, the last of each name; surrounding blanks are kept.
 
     Raises:
-        ApiError: it came from another site (403), is no URL-encoded form (415), is longer than a form of ours (413), or
-            cannot be read (400).
+        ApiError: it is no URL-encoded form (415), is longer than a form of ours (413), or cannot be read (400).
     """
-    expect_own_page(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _URL_ENCODED:
         raise ApiError(415, "unsupported_form", f"Expected a form of the kind {_URL_ENCODED}, was {kind[:60]!r}.")
@@ -36,24 +37,11 @@ async def read_form(request: Request) -> dict[str, str]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-def expect_own_page(request: Request) -> None:
-    """Refuse what a browser says came from a page of another site.
-
-    Raises:
-        ApiError: 403.
-    """
-    origin, fetched = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    foreign = origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
-    if foreign or fetched not in (None, "same-origin", "none"):
-        raise ApiError(403, "other_site", "Expected a form of this console, was one of another site.")
-
-
-def expect_token(visitor: Visitor, fields: dict[str, str]) -> None:
+def expect_token(visitor: Principal, fields: dict[str, str]) -> None:
     """Refuse a form without the token of its session.
 
     Raises:
         ApiError: 403.
     """
-    given, token = fields.get("csrf_token", ""), visitor.csrf_token or ""
-    if not token or not hmac.compare_digest(given.encode(), token.encode()):
+    if not hmac.compare_digest(fields.get("csrf_token", "").encode(), visitor.csrf_token.encode()):
         raise ApiError(403, "stale_form", "Expected the form of this session. Load the page again and repeat it.")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from levibot_core.security.roles import Principal
 from levibot_serving.console.panels.backtests import BacktestsPanel, backtests_panel
 from levibot_serving.console.panels.calibration import CalibrationPanel, calibration_panel
 from levibot_serving.console.panels.drift import DriftPanel, drift_panel
@@ -11,7 +12,6 @@ from levibot_serving.console.panels.kill_switch import KillPanel, kill_panel
 from levibot_serving.console.panels.models import Champion, ModelsPanel, models_panel
 from levibot_serving.console.panels.predictions import PredictionsPanel, predictions_panel
 from levibot_serving.console.report_files import ReportFiles
-from levibot_serving.console.visitors import KillSwitch, Visitor
 from levibot_serving.deps import Services
 from levibot_serving.predictor import utc
 
@@ -43,7 +43,7 @@ class Overview:
     stale: int
 
 
-def overview(services: Services, reports: ReportFiles, switch: KillSwitch | None, visitor: Visitor) -> Overview:
+def overview(services: Services, reports: ReportFiles, visitor: Principal) -> Overview:
     """Gather everything. It may wait for the online store, so it belongs into a thread."""
     home = services.settings.folders
     models, predictions = models_panel(services, reports), predictions_panel(services)
@@ -59,7 +59,7 @@ def overview(services: Services, reports: ReportFiles, switch: KillSwitch | None
         drift=drift_panel(services, reports, home),
         backtests=backtests_panel(reports, home),
         health=health_panel(services),
-        kill=kill_panel(switch, visitor),
+        kill=kill_panel(services.operations.kill_switch.state, visitor),
         simulated=predictions.simulated or (models.champion is not None and models.champion.simulated),
         oldest_age_s=max((prediction.feature_age_s for prediction in given), default=None),
         stale=len(predictions.forecasts) - fresh,

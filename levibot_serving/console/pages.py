@@ -20,7 +20,12 @@ POLICY: Final = (
     "base-uri 'none'; frame-ancestors 'none'"
 )
 """The Content-Security-Policy of every page of the console."""
-PAGE_HEADERS: Final = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+PAGE_HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "Cache-Control": "no-store",
+    # Without a referrer the browser would say of our own forms that they come from nowhere (`Origin: null`).
+    "Referrer-Policy": "same-origin",
+}
 _KINDS: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _STATIC: Final = ("console.css", "console.js", "icon.svg")
 

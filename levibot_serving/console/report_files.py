@@ -74,11 +74,9 @@ class ReportFiles:
         return self._report(self._folder / "backtests" / f"{name}.json", BacktestReport)
 
     def backtest_names(self) -> list[str]:
-        """Names of the backtests there are, the newest version first."""
-        folder = self._folder / "backtests"
-        named = {f"v{version}": version for version in _versions(folder)}
-        others = sorted({path.stem for path in folder.glob("[!.]*.json")} - named.keys())
-        return [*sorted(named, key=lambda name: -named[name]), *others]
+        """Names of the backtests there are, the last written first."""
+        written = {path.stem: _written_ns(path) for path in (self._folder / "backtests").glob("[!.]*.json")}
+        return sorted(written, key=lambda name: (-written[name], name))
 
     def _report(self, path: Path, form: type[_R]) -> ReadReport[_R]:
         try:
@@ -107,6 +105,13 @@ def _parsed(path: Path, form: type[_R], written_at_ms: int) -> ReadReport[_R]:
         first = error.errors(include_input=False, include_url=False)[0]
         problem = f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
     return ReadReport(None, f"{path.name} cannot be read ({problem})", written_at_ms)
+
+
+def _written_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # removed since it was listed
+        return 0
 
 
 def _versions(folder: Path) -> list[int]:

@@ -27,6 +27,7 @@ from levibot_serving.deps import Services, ServicesDep
 from levibot_serving.errors import documented
 from levibot_serving.prediction_journal import recent_prediction
 from levibot_serving.prediction_stream import EventStream
+from levibot_serving.recent_features import REQUEST
 
 router = APIRouter(tags=["analytics"])
 
@@ -101,7 +102,7 @@ def _deciles(services: Services, window: Window, role: Role) -> Deciles:
     journal = services.operations.journal
     journal.flush()
     from_ms = services.now_ms() - _WINDOW_MS[window]
-    forecasts = [item for item in journal.log.since(from_ms) if item.role == role]
+    forecasts = [item for item in journal.log.since(from_ms) if item.role == role and item.source != REQUEST]
     symbols = sorted({item.symbol for item in forecasts})
     earliest_ms = min((item.as_of_ms for item in forecasts), default=from_ms)
     settings = services.settings

@@ -28,11 +28,30 @@ class Credentials(BaseModel):
 class RefreshRequest(BaseModel):
     """A refresh token of an earlier answer."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"refresh_token": "…"}]})
+
     refresh_token: Annotated[SecretStr, Field(min_length=1, max_length=256)]
 
 
 class Tokens(BaseModel):
     """What somebody who signed in gets."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "ok": True,
+                    "access_token": "eyJhbGciOiJIUzI1NiIs…",
+                    "token_type": "bearer",
+                    "expires_in": 900,
+                    "refresh_token": "…",
+                    "refresh_expires_in": 604800,
+                    "name": "engine-btc",
+                    "role": "service",
+                }
+            ]
+        }
+    )
 
     ok: bool = True
     access_token: str | None = Field(description="For `Authorization: Bearer …`; null where it is in a cookie")
@@ -47,12 +66,16 @@ class Tokens(BaseModel):
 class Me(BaseModel):
     """Who the token belongs to."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "ada", "role": "admin"}]})
+
     name: str
     role: Role
 
 
 class SignedOut(BaseModel):
     """The session is over."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ok": True}]})
 
     ok: bool = True
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Path
 from fastapi.concurrency import run_in_threadpool
 
 from levibot_serving.contract_backtests import (
@@ -18,6 +18,7 @@ from levibot_serving.security.dependencies import PrincipalDep
 
 router = APIRouter(tags=["backtest"])
 
+ReportId = Annotated[str, Path(alias="id", max_length=100, description="As the list of reports has it")]
 IdempotencyKey = Annotated[
     str | None,
     Header(min_length=8, max_length=200, description="The same key again gives the same backtest, and no second run"),
@@ -41,7 +42,7 @@ async def get_backtests(services: ServicesDep) -> list[BacktestEntry]:
     return await run_in_threadpool(services.operations.backtests.entries)
 
 
-@router.get("/backtest/reports/{report_id}", response_model=BacktestReport, responses=documented(404, 422, 503))
-async def get_backtest(services: ServicesDep, report_id: str) -> BacktestReport:
+@router.get("/backtest/reports/{id}", response_model=BacktestReport, responses=documented(404, 422, 503))
+async def get_backtest(services: ServicesDep, report_id: ReportId) -> BacktestReport:
     """One backtest with every trade."""
     return await run_in_threadpool(services.operations.backtests.report, report_id)

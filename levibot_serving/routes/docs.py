@@ -15,5 +15,5 @@ def get_docs(request: Request) -> HTMLResponse:
     """Every endpoint with its parameters, answers and a `curl` line; every shape with its fields."""
     address = f"{request.url.scheme}://{request.url.netloc}"
     reference = api_reference(request.app.openapi(), address)
-    page = render("docs", reference=reference, here="docs", visitor=None, accounts=False)
+    page = render("docs", reference=reference, here="docs", visitor=None)
     return HTMLResponse(page, headers=PAGE_HEADERS)

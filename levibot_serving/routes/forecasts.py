@@ -37,7 +37,7 @@ async def post_prediction(services: ServicesDep, served: ServedDep, asked: Predi
     """
     expect_served(served, asked.timeframe, asked.horizon)
     now_ms = services.now_ms()
-    sent = sent_market(asked.candles, asked.leader_candles, asked) if asked.candles else None
+    sent = None if asked.candles is None else sent_market(asked.candles, asked.leader_candles, asked)
     found = await find_input(services, served, asked.symbol, now_ms, sent)
     prediction = forecast(services, served, asked.symbol, found, now_ms)
     return await explained(served, prediction, found, now_ms) if asked.explain else prediction

@@ -3,7 +3,6 @@
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
-from levibot_core.errors import LevibotError
 from levibot_serving.contract_control import (
     Activation,
     ChampionChange,
@@ -12,7 +11,7 @@ from levibot_serving.contract_control import (
     Selected,
     Selection,
 )
-from levibot_serving.deps import ServedDep, Services, ServicesDep
+from levibot_serving.deps import ServedDep, ServicesDep
 from levibot_serving.errors import ApiError, documented
 from levibot_serving.security.dependencies import PrincipalDep
 
@@ -22,7 +21,7 @@ router = APIRouter(tags=["models"])
 @router.get("/ai/models/list", response_model=ModelList, responses=documented(503))
 async def get_model_list(services: ServicesDep) -> ModelList:
     """Every registered version with its aliases, tags, metrics and gates, newest first."""
-    return await run_in_threadpool(services.operations.aliases.listed, await _candles_needed(services))
+    return await run_in_threadpool(services.operations.aliases.listed)
 
 
 @router.post("/ai/models/activate", response_model=ChampionChange, responses=documented(404, 409, 422, 503))
@@ -53,13 +52,3 @@ async def post_selection(served: ServedDep, asked: Selection) -> Selected:
             {"served": [name, family]},
         )
     return Selected(current=name, message=f"Version {served.version} ({family}) answers.")
-
-
-async def _candles_needed(services: Services) -> int | None:
-    served = services.models.served
-    if served is None:
-        return None
-    try:
-        return await services.operations.recent.candles_needed(served)
-    except LevibotError:  # A model on features of another version of the platform takes no candles.
-        return None

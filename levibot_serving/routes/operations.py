@@ -9,6 +9,7 @@ from levibot_serving.contract import Alive, Health, Ready
 from levibot_serving.deps import ServedDep, ServicesDep, read_store
 from levibot_serving.errors import documented
 from levibot_serving.health import examine
+from levibot_serving.operations_metrics import OperationsState
 
 router = APIRouter(tags=["operations"])
 
@@ -49,7 +50,12 @@ async def get_metrics(services: ServicesDep) -> Response:
     body = await read_store(
         services,
         lambda: services.metrics.render(
-            services.models, services.features, services.vector_log, services.parity, services.now_ms()
+            services.models,
+            services.features,
+            services.vector_log,
+            services.parity,
+            services.now_ms(),
+            OperationsState(services.operations),
         ),
     )
     return Response(body, media_type=CONTENT_TYPE_LATEST)

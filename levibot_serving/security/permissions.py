@@ -79,7 +79,7 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("GET", "/stream/predictions", VIEWERS, streams=True),
     Permission("POST", "/backtest/run", ADMINS),
     Permission("GET", "/backtest/reports", VIEWERS),
-    Permission("GET", "/backtest/reports/{report_id}", VIEWERS),
+    Permission("GET", "/backtest/reports/{id}", VIEWERS),
     Permission("POST", "/live/kill", ADMINS),
     # Engines poll the kill switch here.
     Permission("GET", "/live/status", EVERYBODY),
@@ -89,8 +89,7 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("POST", "/console/kill-switch", ADMINS, page=True),
     Permission("GET", "/sign-in", PUBLIC),
     Permission("POST", "/sign-in", PUBLIC),
-    # It asks whoever is signed in whether to sign out.
-    Permission("GET", "/sign-out", PUBLIC),
+    Permission("GET", "/sign-out", EVERYBODY, page=True),
     Permission("POST", "/sign-out", EVERYBODY, page=True),
 )
 

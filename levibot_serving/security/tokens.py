@@ -5,6 +5,7 @@ Whether the user and the session of a genuine token still exist is asked in `acc
 
 import hashlib
 import hmac
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ def issue_token(key: SigningKey, user: User, session_id: str, lifetime_s: float)
         "cid": user.credential_id,
         "iat": now,
         "exp": now + int(lifetime_s),
+        # Two tokens of one second differ: whoever renews one can tell the new one from the old one.
+        "jti": secrets.token_hex(8),
     }
     return jwt.encode(claims, key.content, ALGORITHM, headers={"kid": key.id})
 

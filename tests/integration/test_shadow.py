@@ -11,8 +11,9 @@ import lightgbm
 import numpy as np
 import pytest
 
+from levibot_core.backtest.on_request import RequestedBacktest
 from levibot_core.config import load_settings
-from levibot_core.errors import RegistryError
+from levibot_core.errors import MarketDataUnavailableError, RegistryError
 from levibot_core.market.timeframe import MILLISECONDS_PER_DAY
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.calibration import PlattCalibrator
@@ -28,10 +29,13 @@ from levibot_pipelines.candidates import JUDGED_AGAINST
 from levibot_pipelines.drill import overconfident, promote_bad_model
 from levibot_pipelines.registration import bundle_identity, ensure_base_rate, version_tags
 from levibot_pipelines.registry import CHALLENGER, CHAMPION, ModelRegistry
+from levibot_pipelines.requested_backtest import run_requested_backtest
 from levibot_pipelines.runner import SHADOW, run_job
 from levibot_pipelines.shadow import challenger_in_shadow, look_at_challenger, look_at_champion
 from levibot_pipelines.workspace import Workspace
+from levibot_serving.backtests import Backtests
 from levibot_serving.console.report_files import ReportFiles
+from levibot_serving.dagster_client import DagsterClient
 
 TRAIN_DAYS, NEW_DAYS = 3, 3
 GATES = json.dumps([{"gate": "leak_check", "passed": True, "found": "no leak found", "required": "none"}])
@@ -126,6 +130,24 @@ def at_home(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Wo
 
 def _aliases(registry: ModelRegistry) -> dict[str, int]:
     return {alias: found.version for alias in (CHAMPION, CHALLENGER) if (found := registry.by_alias(alias))}
+
+
+def test_a_backtest_that_was_asked_for_is_made_and_the_api_finds_its_report(
+    at_home: Callable[[float], Workspace],
+) -> None:
+    workspace = at_home(1.0)
+    asked = {"symbol": "BTC/USDT", "days": 2, "fee_bps": 0.5, "slippage_bps": 0.0, "max_pos": 0.5}
+    request = RequestedBacktest.model_validate({"backtest_id": "b-0123456789abcdef", **asked})
+    figures = run_requested_backtest(workspace, request)
+    (found,) = Backtests(workspace.home, DagsterClient(None)).entries()
+    assert (found.id, found.symbol, found.status) == (request.backtest_id, "BTC/USDT", "done")
+    assert found.metrics is not None
+    assert found.metrics.total_trades == figures["trades"]
+    report = json.loads((workspace.home.backtests / f"{found.id}.json").read_text())
+    assert (report["parameters"]["taker_fee"], report["parameters"]["equity_fraction"]) == (0.00005, 0.5)
+    assert "was trained on data until" in report["context"]["reasons"][0]
+    with pytest.raises(MarketDataUnavailableError, match="ETH/USDT"):
+        run_requested_backtest(workspace, request.model_copy(update={"symbol": "ETH/USDT"}))
 
 
 def test_nothing_counts_twice_and_no_bar_that_a_model_was_trained_on(at_home: Callable[[float], Workspace]) -> None:

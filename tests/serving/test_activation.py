@@ -36,12 +36,13 @@ def judged(gates: list[dict[str, object]]) -> dict[str, str]:
 
 
 @pytest.fixture
-async def client(settings: ServingSettings) -> Any:
-    """The application with all that it opens, and no server."""
+async def client(settings: ServingSettings, visitors: Any) -> Any:
+    """An administrator's client of the application with all that it opens, and no server."""
+    visitors.move_in(settings.folders)
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://levibot") as client:
+        transport, headers = httpx.ASGITransport(app=app, raise_app_exceptions=False), visitors.headers("admin")
+        async with httpx.AsyncClient(transport=transport, base_url="http://levibot", headers=headers) as client:
             yield client
 
 
@@ -127,7 +128,7 @@ async def test_two_do_not_move_aliases_at_once(
     client: httpx.AsyncClient, home: Home, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(activation, "_PATIENCE_S", 0.05)
-    with FileLock(home.comparison_lock):
+    with FileLock(home.alias_lock):
         response = await client.post("/ai/models/activate", json={"version": 1, "reason": "better"})
     assert (response.status_code, error_of(response)["code"]) == (409, "busy")
 

@@ -2,21 +2,19 @@
 
 import asyncio
 import json
-import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from levibot_core.models.bundle import ModelBundle
+from levibot_core.security.sessions import Sessions
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
 from levibot_serving.client import (
@@ -43,57 +41,47 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:The ``noload
 
 PASSED = json.dumps([{"gate": "latency", "passed": True, "found": "p95 0.2 ms", "required": "at most 80 ms"}])
 TAGS = {"tradable": "true", "reasons": "[]", "gates": PASSED}
-PASSWORD = secrets.token_urlsafe()
 QUICK = RetryPolicy(attempts=3, first_wait_s=0.01, longest_wait_s=1.0)
 
 
-@dataclass
 class Door:
-    """What a server in front of the API does: issues tokens, refuses others, and limits."""
+    """What may happen on the way to a server: tokens that have expired, and a limit for `/features`."""
 
-    valid: set[str] = field(default_factory=set)
-    refresh: set[str] = field(default_factory=set)
-    refreshed: int = 0
-    limited: int = 0
-    retry_after: str = "0"
+    def __init__(self) -> None:
+        self.refreshed = 0
+        self.limited = 0
+        self.retry_after = "0"
+        self._seen: set[str] = set()
+        self._expired: set[str] = set()
 
-    def tokens(self) -> dict[str, object]:
-        access, again = secrets.token_hex(8), secrets.token_hex(8)
-        self.valid.add(access)
-        self.refresh.add(again)
-        return {"access_token": access, "refresh_token": again, "token_type": "bearer", "expires_in": 900}
+    def expire(self) -> None:
+        """Every token that was sent is refused from now on."""
+        self._expired |= self._seen
 
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """The application behind it."""
 
-def guard(app: FastAPI, door: Door) -> None:
-    """Ask for a token on `/live` and `/stream`, and limit `/features` while the door says so."""
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            path, headers = scope.get("path", ""), dict(scope.get("headers", ()))
+            token = headers.get(b"authorization", b"").decode()
+            if path == "/auth/refresh":
+                self.refreshed += 1
+                self._expired.clear()  # A token of the same second is the same token.
+            if token and token in self._expired:
+                await error_response("1", 401, "unauthorized", "It expired.")(scope, receive, send)
+            elif path.startswith("/features") and self.limited > 0:
+                self.limited -= 1
+                refusal = error_response("1", 429, "rate_limited", "Slow.", headers={"Retry-After": self.retry_after})
+                await refusal(scope, receive, send)
+            else:
+                self._seen.add(token)
+                await app(scope, receive, send)
 
-    @app.post("/auth/login")
-    async def login(body: dict[str, str]) -> JSONResponse:
-        if body != {"username": "ada", "password": PASSWORD}:
-            return error_response("1", 401, "wrong_credentials", "Expected another password.")
-        return JSONResponse(door.tokens())
-
-    @app.post("/auth/refresh")
-    async def refresh(body: dict[str, str]) -> JSONResponse:
-        if body["refresh_token"] not in door.refresh:
-            return error_response("1", 401, "unknown_token", "Log in again.")
-        door.refresh.discard(body["refresh_token"])
-        door.refreshed += 1
-        return JSONResponse(door.tokens())
-
-    @app.middleware("http")
-    async def check(request: Request, call_next: Callable[[Request], Any]) -> Any:
-        path, carried = request.url.path, request.headers.get("authorization", "").removeprefix("Bearer ")
-        if path.startswith(("/live/", "/stream")) and carried not in door.valid:
-            return error_response("1", 401, "not_logged_in", "Expected a token.")
-        if path.startswith("/features") and door.limited > 0:
-            door.limited -= 1
-            return error_response("1", 429, "rate_limited", "Slow down.", headers={"Retry-After": door.retry_after})
-        return await call_next(request)
+        return answer
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
+def running(app: ASGIApp) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -119,22 +107,25 @@ def address(
     features: SqliteOnlineStore,
     vector: Vector,
     door: Door,
+    visitors: Any,
     eventually: Callable[..., None],
 ) -> Iterator[str]:
-    """A server with two versions, of which the first is champion, and features of two symbols."""
+    """A server with two versions, of which the first is champion, features of two symbols, and users."""
+    visitors.move_in(home)
     features.put([vector(), vector(symbol="ETH/USDT")])
     registry.register(lightgbm_bundle(), TAGS)
     registry.register(lightgbm_bundle(seed=8), TAGS, promote=False)
     app = create_app(load_serving_settings(home=home.root, registry_poll_seconds=0.1))
-    guard(app, door)
-    with running(app) as url:
+    with running(door.before(app)) as url:
         eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
         yield url
 
 
-def test_every_endpoint_is_asked_and_answers_in_its_type(address: str, eventually: Callable[..., None]) -> None:
+def test_every_endpoint_is_asked_and_answers_in_its_type(
+    address: str, visitors: Any, eventually: Callable[..., None]
+) -> None:
     with LevibotClient(address, retry=QUICK) as client:
-        client.login("ada", PASSWORD)
+        client.login("admin", visitors.password)
         prediction = client.predict("BTCUSDT", explain=True)
         assert (prediction.symbol, prediction.model_version) == ("BTC/USDT", 1)
         assert prediction.explanation is not None
@@ -182,30 +173,35 @@ def test_every_endpoint_is_asked_and_answers_in_its_type(address: str, eventuall
             assert error.value.request_id  # type: ignore[attr-defined]
 
 
-def test_a_login_is_refused_kept_refreshed_and_forgotten(address: str, door: Door) -> None:
+def test_a_login_is_refused_kept_refreshed_and_forgotten(address: str, home: Home, visitors: Any, door: Door) -> None:
+    sessions = Sessions(home.sessions)
+    before = sessions.live()
     with LevibotClient(address, retry=QUICK) as client:
-        with pytest.raises(AuthenticationError, match="401 not_logged_in"):
+        with pytest.raises(AuthenticationError, match="401 unauthorized"):
             client.live_status()
-        with pytest.raises(AuthenticationError, match="wrong_credentials"):
-            client.login("ada", "a guess")
-        client.login("ada", PASSWORD)
-        door.valid.clear()  # it expired
+        with pytest.raises(AuthenticationError, match="sign_in_refused"):
+            client.login("admin", "a guess")
+        client.login("admin", visitors.password)
+        assert client.live_status().active
+        door.expire()
         threads = [threading.Thread(target=client.live_status) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert door.refreshed == 1  # a refresh token works once, so one thread used it for all
-        door.valid.clear()
-        door.refresh.clear()
-        with pytest.raises(AuthenticationError, match="unknown_token"):
+        for session in sessions.live() - before:
+            sessions.end(session)
+        door.expire()
+        with pytest.raises(AuthenticationError, match="refresh_refused"):
             client.live_status()
-        with pytest.raises(AuthenticationError, match="not_logged_in"):
+        with pytest.raises(AuthenticationError, match="unauthorized"):
             client.live_status()
 
 
-def test_a_limit_is_waited_for_as_long_as_is_asked_and_not_for_ever(address: str, door: Door) -> None:
+def test_a_limit_is_waited_for_as_long_as_is_asked_and_not_for_ever(address: str, visitors: Any, door: Door) -> None:
     with LevibotClient(address, retry=QUICK) as client:
+        client.login("admin", visitors.password)
         door.limited = 2
         assert client.features("BTCUSDT").symbol == "BTC/USDT"
         door.limited = 3
@@ -217,12 +213,12 @@ def test_a_limit_is_waited_for_as_long_as_is_asked_and_not_for_ever(address: str
         assert (refused.value.retry_after_s, refused.value.code) == (60.0, "rate_limited")
 
 
-async def test_the_asynchronous_client_does_the_same(address: str, door: Door) -> None:
+async def test_the_asynchronous_client_does_the_same(address: str, visitors: Any, door: Door) -> None:
     async with AsyncLevibotClient(address, retry=QUICK) as client:
-        await client.login("ada", PASSWORD)
+        await client.login("admin", visitors.password)
         predictions = await asyncio.gather(*(client.predict(symbol) for symbol in ("BTCUSDT", "ETHUSDT")))
         assert [prediction.symbol for prediction in predictions] == ["BTC/USDT", "ETH/USDT"]
-        door.valid.clear()
+        door.expire()
         states = await asyncio.gather(*(client.live_status() for _ in range(5)))
         assert (door.refreshed, {state.mode for state in states}) == (1, {"live"})
         assert len((await client.predict_batch(["BTCUSDT", "ETHUSDT"])).items) == 2
@@ -239,15 +235,15 @@ async def test_the_asynchronous_client_does_the_same(address: str, door: Door) -
         assert (await client.health()).components["model"].status == "ok"
 
 
-def test_a_stream_gives_forecasts_as_they_are_made(address: str) -> None:
+def test_a_stream_gives_forecasts_as_they_are_made(address: str, visitors: Any) -> None:
     with LevibotClient(address, retry=QUICK) as client:
-        client.login("ada", PASSWORD)
+        client.login("admin", visitors.password)
         with client.stream_predictions() as forecasts:
             client.predict("BTCUSDT")
             assert next(forecasts).symbol == "BTC/USDT"
 
 
-async def test_a_server_that_is_away_is_asked_again_and_then_told_of() -> None:
+async def test_a_server_that_is_away_is_asked_again_and_then_told_of(visitors: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with (
@@ -257,7 +253,28 @@ async def test_a_server_that_is_away_is_asked_again_and_then_told_of() -> None:
         client.predict("BTCUSDT")
     async with AsyncLevibotClient(f"http://127.0.0.1:{port}", retry=QUICK) as other:
         with pytest.raises(ConnectionFailedError):
-            await other.login("ada", PASSWORD)
+            await other.login("admin", visitors.password)
+
+
+def test_an_abstention_is_an_answer_and_a_date_is_waited_for() -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        details = {"abstain": True, "side": "flat", "reasons": ["no features"]}
+        error = {"code": "features_unavailable", "message": "none", "request_id": "1", "details": details}
+        if request.url.path == "/ai/predict":
+            return httpx.Response(503, json={"error": error})
+        past = "Fri, 02 Jan 2026 03:05:00 -0000"
+        return httpx.Response(429, json={"error": {**error, "details": None}}, headers={"Retry-After": past})
+
+    with LevibotClient("http://levibot", retry=QUICK, transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(UnavailableError) as refused:
+            client.predict("BTCUSDT")
+        assert (refused.value.abstains, len(asked)) == (True, 1)
+        with pytest.raises(RateLimitedError) as limited:
+            client.models()
+        assert (limited.value.retry_after_s, len(asked)) == (0.0, 4)
 
 
 def test_an_answer_of_something_else_is_told_as_it_is() -> None:

@@ -36,7 +36,7 @@ async def test_a_method_that_is_not_allowed(api: Api, error_of: ErrorOf) -> None
     async with api() as client:
         response = await client.put("/ai/predict")
     assert response.status_code == 405
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, POST"
     assert error_of(response)["code"] == "method_not_allowed"
 
 

@@ -21,6 +21,7 @@ from levibot_core.schemas import CANDLES, FUNDING_RATES
 from levibot_core.stores.kill_switch import KillSwitch
 from levibot_core.stores.lake import Lake
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
+from levibot_core.stores.online_redis import RedisOnlineStore
 from levibot_core.stores.paths import Home, candles_dataset
 
 Api = Callable[..., httpx.AsyncClient]
@@ -97,12 +98,30 @@ async def test_candles_in_the_body_are_computed_with_the_bits_of_training_data(a
 
 
 @pytest.mark.usefixtures("champion")
+async def test_nobody_sends_features_of_his_own_making(api: Api, error_of: ErrorOf) -> None:
+    """The earlier engines sent features that the model did not know; absent ones became zeros."""
+    unknown = {"vol": 0.2, "spread": 1.0, "funding_rate": 0.0001, "inflow": 3.0, "outflow": 2.0, "whale_txs": 7}
+    async with api() as client:
+        for body in ({"features": unknown}, unknown, {"candles": [unknown]}):
+            response = await client.post("/ai/predict", json={"symbol": "BTCUSDT", **body})
+            assert (response.status_code, error_of(response)["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.usefixtures("champion")
 async def test_candles_of_unknown_origin_are_forecast_and_not_tradable(api: Api) -> None:
     async with api() as client:
         response = await client.post("/ai/predict", json={"symbol": "BTC-USDT", "candles": walk(2)})
+        told = await client.post(
+            "/ai/predict", json={"symbol": "BTC-USDT", "candles": walk(3), "candles_source": "exchange"}
+        )
+        recent = (await client.get("/analytics/predictions/recent")).json()["items"]
+        deciles = (await client.get("/analytics/deciles")).json()
     prediction = response.json()
     assert (prediction["source"], prediction["tradable"]) == ("request", False)
     assert any("never tradable" in reason for reason in prediction["reasons"])
+    assert told.json()["source"] == "exchange"
+    # What is looked back on later does not rest on what somebody said.
+    assert ([item["source"] for item in recent], deciles["forecasts"]) == (["request", "request"], 0)
 
 
 @pytest.mark.usefixtures("champion")
@@ -110,6 +129,7 @@ async def test_candles_of_unknown_origin_are_forecast_and_not_tradable(api: Api)
     ("change", "cause"),
     [
         (lambda rows: rows[1:], "too_few"),
+        (lambda rows: rows[:0], "too_few"),
         (lambda rows: [(row[0] - STEP, *row[1:]) if place < 20 else row for place, row in enumerate(rows)], "gap"),
         (lambda rows: [*rows, (rows[-1][0] + STEP, *rows[-1][1:])], "unclosed"),
         (lambda rows: [*rows[:-1], (*rows[-1][:4], None, 1.0)], "not_finite"),
@@ -142,8 +162,39 @@ async def test_without_a_vector_the_lake_is_computed_from_and_the_answer_says_so
         assert prediction["prob_up"] == champion.predict(champion.matrix_row("ETH/USDT", values))[0]
         assert (prediction["fallback"], prediction["abstain"], prediction["source"]) == (True, False, "exchange")
         assert prediction["fallback_reason"] == (
-            "the online store has no features; they were computed from the home's candles"
+            "the online store gave no features; they were computed from the home's candles"
         )
+
+
+async def test_a_feature_that_is_not_defined_on_sent_candles_is_the_callers_matter(
+    api: Api, stub_registry: Any, bundle_on: Callable[..., ModelBundle], error_of: ErrorOf
+) -> None:
+    stub_registry.hold(bundle_on(("log_return_1", "funding_rate_last")))
+    candles = walk(2)
+    settled = candles[-1][0] + STEP - 3_600_000
+    async with api() as client:
+        response = await client.post("/ai/predict", json={"symbol": "BTCUSDT", "candles": candles})
+        funded = await client.post(
+            "/ai/predict", json={"symbol": "BTCUSDT", "candles": candles, "funding": [[settled, 0.0001]]}
+        )
+    error = error_of(response)
+    assert (response.status_code, error["code"], error["details"]["abstain"]) == (422, "features_undefined", True)
+    assert "funding_rate_last. Give settled funding rates" in error["message"]
+    assert funded.status_code == 200
+
+
+@pytest.mark.usefixtures("champion")
+async def test_a_store_that_is_down_is_stood_in_for_by_the_lake(api: Api, home: Home, redis_server: Any) -> None:
+    redis_server.stop()
+    fill_lake(home, BTC=walk(2))
+    store = RedisOnlineStore(redis_server.url, 60.0)
+    try:
+        async with api(features=store) as client:
+            prediction = (await client.get("/ai/predict", params={"symbol": "BTCUSDT"})).json()
+    finally:
+        store.close()
+        redis_server.start()
+    assert (prediction["fallback"], prediction["abstain"]) == (True, False)
 
 
 @pytest.mark.usefixtures("champion")

@@ -43,7 +43,7 @@ def test_every_endpoint_documents_its_errors_in_the_one_shape(settings: ServingS
         *("/ai/predict", "/ai/predict/batch", "/ai/explain", "/ai/models", "/ai/models/list", "/ai/models/activate"),
         *("/ai/models/rollback", "/ai/select", "/features", "/features/{symbol}", "/analytics/predictions/recent"),
         *("/analytics/deciles", "/ops/signal_log", "/stream/predictions", "/backtest/run", "/backtest/reports"),
-        *("/backtest/reports/{report_id}", "/live/kill", "/live/status", "/livez", "/readyz", "/healthz", "/metrics"),
+        *("/backtest/reports/{id}", "/live/kill", "/live/status", "/livez", "/readyz", "/healthz", "/metrics"),
         *("/auth/login", "/auth/logout", "/auth/me", "/auth/refresh"),
     }
     responses = schema["paths"]["/ai/predict"]["get"]["responses"]

@@ -17,7 +17,7 @@ from levibot_serving.prediction_stream import MOST_LISTENERS, QUEUE_LIMIT, Event
 
 pytestmark = pytest.mark.anyio
 
-FORECAST = logged_forecast(Prediction.model_validate(PREDICTION_EXAMPLE), "champion")
+FORECAST = logged_forecast(Prediction.model_validate(PREDICTION_EXAMPLE), "champion", "exchange")
 NOW_MS = FORECAST.served_at_ms
 
 

@@ -19,7 +19,7 @@ from levibot_core.registry.champions import champions, promote
 from levibot_core.registry.versions import CANDIDATE_TAG
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
-from levibot_serving.config import ServingSettings, load_serving_settings
+from levibot_serving.config import load_serving_settings
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +46,7 @@ def test_no_request_fails_while_another_process_rolls_back_and_promotes(
     lightgbm_bundle: Callable[..., ModelBundle],
     features: SqliteOnlineStore,
     vector: Callable[..., FeatureVector],
-    serve: Callable[[ServingSettings], AbstractContextManager[httpx.Client]],
+    serve: Callable[..., AbstractContextManager[httpx.Client]],
     eventually: Callable[..., None],
 ) -> None:
     features.put([vector()])
@@ -57,14 +57,14 @@ def test_no_request_fails_while_another_process_rolls_back_and_promotes(
     answers: list[int | str] = []
     stop = threading.Event()
 
-    def ask(like: httpx.Client) -> None:
-        with httpx.Client(base_url=like.base_url, headers=like.headers, timeout=10) as client:
+    def ask(engine: httpx.Client) -> None:
+        with httpx.Client(base_url=engine.base_url, headers=engine.headers, timeout=10) as client:
             while not stop.wait(0.01):
                 response = client.get("/ai/predict", params={"symbol": "BTCUSDT"})
                 answers.append(response.json()["model_version"] if response.is_success else response.text)
 
-    # Asked more often than a user may.
-    with serve(load_serving_settings(home=home.root, predict_per_minute=10_000_000)) as client:
+    settings = load_serving_settings(home=home.root, engine_predict_per_minute=100_000)
+    with serve(settings, role="service") as client:
         eventually(lambda: client.get("/readyz").status_code == 200)
         engines = [threading.Thread(target=ask, args=(client,)) for _ in range(3)]
         for engine in engines:

@@ -24,10 +24,11 @@ async def test_the_kill_switch_is_thrown_recorded_and_told(
     api: Api, home: Home, stub_registry: Any, lightgbm_bundle: Bundles, error_of: ErrorOf
 ) -> None:
     stub_registry.hold(lightgbm_bundle())
-    async with api() as client:
+    async with api(role="admin") as client:
         before = (await client.get("/live/status")).json()
         thrown = (await client.post("/live/kill", json={"on": True, "reason": "misquotes"})).json()
         killed = (await client.get("/live/status")).json()
+        metrics = (await client.get("/metrics")).text
         off = (await client.post("/live/kill", json={"on": False, "reason": "quotes are back"})).json()
         after = (await client.get("/live/status")).json()
         refused = [await client.post("/live/kill", json=body) for body in ({"on": True}, {"reason": "none given"}, {})]
@@ -38,6 +39,8 @@ async def test_the_kill_switch_is_thrown_recorded_and_told(
     assert (killed["kill_switch_active"], killed["mode"], killed["active"], killed["reason"]) == (
         *(True, "killed", False, "misquotes"),
     )
+    assert "levibot_kill_switch_active 1.0" in metrics
+    assert 'levibot_challenger_forecasts_total{outcome="scored"} 0.0' in metrics
     assert (after["mode"], after["active"], after["reason"]) == ("live", True, "quotes are back")
     assert [error_of(response)["code"] for response in refused] == ["invalid_request"] * 3
     records = AuditLog(home.audit_log).read()
@@ -51,7 +54,7 @@ async def test_the_switch_goes_on_even_where_it_cannot_be_recorded_and_never_off
     api: Api, home: Home, error_of: ErrorOf
 ) -> None:
     home.audit_log.write_bytes(b"not a record\n")
-    async with api() as client:
+    async with api(role="admin") as client:
         for on in (True, False):
             response = await client.post("/live/kill", json={"on": on, "reason": "misquotes"})
             assert (response.status_code, error_of(response)["code"]) == (503, "unavailable")
@@ -63,7 +66,7 @@ async def test_features_are_told_by_symbol_in_every_spelling(
     api: Api, features: SqliteOnlineStore, vector: Vector, spelled: str
 ) -> None:
     features.put([vector()])
-    async with api() as client:
+    async with api(role="admin") as client:
         response = await client.get(f"/features/{spelled}")
         some = (await client.get(f"/features/{spelled}", params={"names": "rsi_14"})).json()
     found = response.json()
@@ -78,7 +81,7 @@ async def test_features_that_are_not_there_are_refused(
     api: Api, features: SqliteOnlineStore, vector: Vector, error_of: ErrorOf
 ) -> None:
     features.put([vector()])
-    async with api() as client:
+    async with api(role="admin") as client:
         expected = {
             "/features/ETHUSDT": (503, "features_unavailable"),
             "/features/DOGEUSDT": (404, "unknown_symbol"),
@@ -95,7 +98,7 @@ async def test_features_of_many_are_read_at_once_and_fail_one_by_one(
     api: Api, features: SqliteOnlineStore, vector: Vector
 ) -> None:
     features.put([vector(), vector(symbol="ETH/USDT", close=7.0)])
-    async with api() as client:
+    async with api(role="admin") as client:
         items = (await client.get("/features", params={"symbols": "ETHUSDT,BTC-USDT,SOL/USDT,DOGEUSDT,??"})).json()[
             "items"
         ]
@@ -110,7 +113,7 @@ async def test_only_what_answers_can_be_selected(
     api: Api, stub_registry: Any, lightgbm_bundle: Bundles, error_of: ErrorOf
 ) -> None:
     stub_registry.hold(lightgbm_bundle(), 5)
-    async with api() as client:
+    async with api(role="admin") as client:
         for name in ("levibot-5m-h12", "lightgbm"):
             chosen = (await client.post("/ai/select", json={"name": name})).json()
             assert (chosen["current"], chosen["message"]) == ("levibot-5m-h12", "Version 5 (lightgbm) answers.")
@@ -135,7 +138,7 @@ async def test_reports_are_listed_and_shown(api: Api, home: Home) -> None:
     (home.backtests / "v7.json").write_text(json.dumps(report))
     (home.backtests / "v8.json").write_text("{")
     (home.backtests / "notes.json").write_text("{}")
-    async with api() as client:
+    async with api(role="admin") as client:
         (entry,) = (await client.get("/backtest/reports")).json()
         whole = (await client.get("/backtest/reports/v7")).json()
         missing = [
@@ -150,7 +153,7 @@ async def test_reports_are_listed_and_shown(api: Api, home: Home) -> None:
 
 
 async def test_without_dagster_a_backtest_is_refused_with_what_to_do(api: Api, home: Home, error_of: ErrorOf) -> None:
-    async with api() as client:
+    async with api(role="admin") as client:
         response = await client.post("/backtest/run", json={"symbol": "BTCUSDT"})
         strange = await client.post("/backtest/run", json={"symbol": "BTCUSDT", "days": 0})
         short = await client.post("/backtest/run", json={"symbol": "BTCUSDT"}, headers={"Idempotency-Key": "1"})

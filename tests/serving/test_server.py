@@ -1,13 +1,16 @@
 """The whole thing: a real server that follows a real registry while it is asked without pause."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,12 @@ Vector = Callable[..., FeatureVector]
 
 # MLflow 3.17 maps its tables with what SQLAlchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+JUDGED = {
+    "tradable": "true",
+    "reasons": "[]",
+    "gates": json.dumps([{"gate": "latency", "passed": True, "found": "p95 0.2 ms", "required": "at most 80 ms"}]),
+}
 
 
 class Engine:
@@ -65,7 +74,7 @@ def version_served(client: httpx.Client) -> int | None:
     return int(response.json()["version"]) if response.status_code == 200 else None
 
 
-def test_a_promotion_under_load_is_followed_within_five_seconds_and_drops_no_request(
+def test_a_promotion_and_a_rollback_under_load_are_followed_within_five_seconds_and_drop_no_request(
     registry: Any,
     home: Home,
     lightgbm_bundle: Bundles,
@@ -76,19 +85,45 @@ def test_a_promotion_under_load_is_followed_within_five_seconds_and_drops_no_req
 ) -> None:
     features.put([vector()])
     registry.register(lightgbm_bundle())
-    second = registry.register(lightgbm_bundle(seed=8), promote=False)
+    second = registry.register(lightgbm_bundle(seed=8), JUDGED, promote=False)
     # Polls as often as it does for users; asked more often than any of them may.
-    with serve(load_serving_settings(home=home.root, predict_per_minute=10_000_000)) as client:
+    with serve(load_serving_settings(home=home.root, predict_per_minute=10_000_000), role="admin") as client:
         eventually(lambda: version_served(client) == 1)
         with Engine(client) as one, Engine(client) as two:
             eventually(lambda: len(one.versions) > 50 and len(two.versions) > 50)
-            registry.promote(second)
+            activated = client.post("/ai/models/activate", json={"version": second, "reason": "better"})
+            assert activated.status_code == 200, activated.text
             eventually(lambda: one.versions[-1] == two.versions[-1] == 2, seconds=5.0)
-            registry.promote(1)
+            rolled_back = client.post("/ai/models/rollback", json={"reason": "worse"})
+            assert rolled_back.json()["champion"] == 1, rolled_back.text
             eventually(lambda: one.versions[-1] == two.versions[-1] == 1, seconds=5.0)
     for engine in (one, two):
         assert engine.failures == []
         assert sorted(set(engine.versions)) == [1, 2]
+        swaps = [pair for pair in pairwise(engine.versions) if pair[0] != pair[1]]
+        assert swaps == [(1, 2), (2, 1)]
+
+
+def test_a_restart_beside_a_registry_that_hangs_serves_the_last_good_model(
+    registry: Any,
+    settings: ServingSettings,
+    lightgbm_bundle: Bundles,
+    features: SqliteOnlineStore,
+    vector: Vector,
+    serve: Serve,
+    eventually: Eventually,
+) -> None:
+    features.put([vector()])
+    registry.register(lightgbm_bundle())
+    with serve(settings) as client:
+        eventually(lambda: (settings.folders.root / "serving" / "current.json").is_file())
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never says a word
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with serve(settings.model_copy(update={"mlflow_tracking_uri": address})) as client:
+            eventually(lambda: version_served(client) == 1)
+            prediction = client.get("/ai/predict", params={"symbol": "BTCUSDT"}).json()
+            assert (prediction["model_version"], prediction["prob_up"] > 0.5) == (1, True)
+            assert "has not answered since this process started" in prediction["note"]
 
 
 def test_the_last_good_model_is_served_while_the_registry_is_gone_and_after_a_restart(
@@ -182,7 +217,11 @@ def test_the_program_starts_in_an_empty_home_and_ends_on_a_signal(tmp_path: Path
         with httpx.Client(base_url=found[0]) as client:
             assert client.get("/livez").status_code == 200
             eventually(lambda: "make demo" in client.get("/readyz").json()["error"]["message"], seconds=30.0)
-        process.send_signal(signal.SIGTERM)
+            with client.stream("GET", "/stream/predictions") as stream:
+                lines = stream.iter_lines()
+                assert next(lines) == ": heartbeat"
+                process.send_signal(signal.SIGTERM)
+                assert list(lines) == [""]  # a stream without end does not keep the program from ending
         process.wait(30)
     finally:
         if process.poll() is None:

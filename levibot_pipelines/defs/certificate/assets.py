@@ -4,7 +4,6 @@ import dagster as dg
 from pydantic import Field
 
 from levibot_core.validation.certificate import FIRST_SEED, MarketOutcome
-from levibot_core.validation.certificate_page import verdict
 from levibot_core.validation.certificate_plots import certificate_png
 from levibot_pipelines.certificate_reports import certificate_metadata, nightly_folder, shares
 from levibot_pipelines.certification import certify
@@ -32,7 +31,6 @@ def report(
     files = certify(workspace.settings, config.markets, config.seed, nightly_folder(workspace.home), tell)
     return dg.MaterializeResult(
         metadata={
-            "verdict": verdict(files.certificate),
             **certificate_metadata(files.certificate),
             "promoted": table(shares(files.certificate)),
             "plot": plot(certificate_png(files.certificate)),

@@ -16,15 +16,15 @@ class BacktestRow:
     """One backtest.
 
     Attributes:
-        name: Of its files, without the ending.
-        report: None where it cannot be read.
-        problem: Why.
+        name: Of its files, without the ending: `v7` of a version's own, another of one that was asked for.
+        version: Of the model; None where the report cannot be read, with everything else of it.
+        problem: Why it cannot be read.
         page: Name of its page; None where there is none.
         card: Name of the page of its model's card; None where there is none.
     """
 
     name: str
-    title: str
+    version: int | None
     problem: str | None
     start: datetime | None
     end: datetime | None
@@ -45,7 +45,7 @@ class BacktestsPanel:
 
 
 def backtests_panel(reports: ReportFiles, home: Home) -> BacktestsPanel:
-    """Gather the panel, the newest version first."""
+    """Gather the panel, the last written first."""
     names, pages, cards = reports.backtest_names(), page_names(home, "backtests"), page_names(home, "model_cards")
     rows = tuple(_row(name, reports, pages, cards) for name in names[:SHOWN])
     return BacktestsPanel(rows, max(0, len(names) - SHOWN))
@@ -57,7 +57,7 @@ def _row(name: str, reports: ReportFiles, pages: frozenset[str], cards: frozense
     card = None if report is None else f"v{report.context.model_version}"
     return BacktestRow(
         name=name,
-        title=name if report is None else f"Version {report.context.model_version}",
+        version=None if report is None else report.context.model_version,
         problem=read.problem,
         start=None if report is None else report.start,
         end=None if report is None else report.end,

@@ -1,9 +1,9 @@
 """The kill switch: whether anything may be traded, and who may throw it."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
-from levibot_serving.console.visitors import KillSwitch, Visitor
+from levibot_core.security.roles import Principal, Role
+from levibot_core.stores.kill_switch import KillState
 
 LONGEST_REASON = 200
 
@@ -13,26 +13,16 @@ class KillPanel:
     """What the panel shows.
 
     Attributes:
-        known: Whether this API has a kill switch.
-        active: Whether it is on: nothing may be traded.
-        actor: Who threw it last; empty when nobody ever did.
-        since: When, UTC.
+        state: Whether it is on, why, and who threw it last.
         may_throw: Whether this visitor gets the form.
         longest_reason: Characters that a reason may have.
     """
 
-    known: bool
-    active: bool
-    reason: str
-    actor: str
-    since: datetime | None
+    state: KillState
     may_throw: bool
     longest_reason: int = LONGEST_REASON
 
 
-def kill_panel(switch: KillSwitch | None, visitor: Visitor) -> KillPanel:
+def kill_panel(state: KillState, visitor: Principal) -> KillPanel:
     """Gather the panel."""
-    if switch is None:
-        return KillPanel(known=False, active=False, reason="", actor="", since=None, may_throw=False)
-    state = switch.state
-    return KillPanel(True, state.active, state.reason, state.actor, state.since, visitor.may_kill)
+    return KillPanel(state, may_throw=visitor.role is Role.ADMIN)

@@ -84,11 +84,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """The challenger in shadow, or else the newest candidate that is not champion.
+    """The challenger, or else the newest candidate that is not champion.
 
     Attributes:
         version: Of the registered model.
-        in_shadow: Whether it is compared with the champion on new bars.
+        in_shadow: Whether it is the challenger: scored beside the champion, and compared with it on new bars.
         state: What was decided last, in words.
         family: Kind of model; None without a card.
         failed_gates: Promotion gates it did not pass.
@@ -138,7 +138,9 @@ def models_panel(services: Services, reports: ReportFiles) -> ModelsPanel:
         champion=None if served is None else _champion(served, reports),
         no_champion=status.problem or "No model is loaded yet.",
         registry_problem=None if served is None else status.problem,
-        contender=_in_shadow(shadow.content, shadow.written_at_ms, version, reports) or _candidate(version, reports),
+        contender=_compared(shadow.content, shadow.written_at_ms, version, reports)
+        or _scored(services.operations.shadow.challenger, version, reports)
+        or _candidate(version, reports),
         watched=None if watching is None else _evidence(watching, "worse"),
         watched_version=None if watching is None else watching.reference,
         problems=tuple(report.problem for report in (shadow, watch) if report.problem is not None),
@@ -168,7 +170,7 @@ def _champion(served: ServedModel, reports: ReportFiles) -> Champion:
     )
 
 
-def _in_shadow(
+def _compared(
     report: ComparisonReport | None, written_at_ms: int | None, champion: int | None, reports: ReportFiles
 ) -> Contender | None:
     """The challenger of the newest comparison, unless it became champion or was compared with another one."""
@@ -187,6 +189,22 @@ def _in_shadow(
         figures=None if card is None else _figures(card),
         evidence=_evidence(report, "better"),
         compared_at_ms=written_at_ms,
+    )
+
+
+def _scored(challenger: ServedModel | None, champion: int | None, reports: ReportFiles) -> Contender | None:
+    """The challenger that this process scores beside the champion, where no comparison of the two is there yet."""
+    if challenger is None or challenger.version == champion:
+        return None
+    card = reports.model_card(challenger.version).content
+    return Contender(
+        version=challenger.version,
+        in_shadow=True,
+        state="scored beside the champion, and not compared with it yet",
+        family=challenger.bundle.manifest.family,
+        failed_gates=_failed(card, "gates"),
+        failed_trading_gates=_failed(card, "trading_gates"),
+        figures=None if card is None else _figures(card),
     )
 
 

@@ -98,7 +98,7 @@ def _forecast(services: Services, served: ServedModel, symbol: str) -> Predictio
     now_ms = services.now_ms()
     newest = newest_features(services.features, served.bundle.manifest, symbol, now_ms)
     grace = services.settings.feature_grace_seconds
-    return predict(served, symbol, newest.vector, now_ms, grace, bars=newest.bars)
+    return services.operations.silenced(predict(served, symbol, newest.vector, now_ms, grace, bars=newest.bars))
 
 
 def _limits(prediction: Prediction) -> tuple[float, ...]:

@@ -105,6 +105,13 @@ class Browser:
         self._read(lambda message: message.get("method") == "Page.loadEventFired")
         return self.visit
 
+    def follow(self, expression: str) -> Visit:
+        """Evaluate what leads to another page, such as sending a form, and wait until all of that is there."""
+        self.visit = Visit()
+        self.evaluate(f"setTimeout(() => {{ {expression} }}, 0)")
+        self._read(lambda message: message.get("method") == "Page.loadEventFired")
+        return self.visit
+
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression; of a promise, what it comes to."""
         found = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

@@ -1,11 +1,9 @@
-"""Homes with and without reports, visitors of every role, and a reader of pages that forgives nothing."""
+"""Homes with and without reports, browsers of every role, and a reader of pages that forgives nothing."""
 
 import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,13 +14,12 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-from fastapi import Request, Response
 
-from levibot_core.errors import HomeNotWritableError
 from levibot_core.schemas import TIMESTAMP
+from levibot_core.stores.kill_switch import KillSwitch
 from levibot_core.stores.paths import Home
 from levibot_core.validation.sequential_verdict import weigh
-from levibot_serving.console.visitors import ConsoleParts, SignInRefusedError, Visitor
+from levibot_serving.security.requests import SESSION_COOKIE
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 _VOID = {"meta", "link", "input", "br", "img"}
@@ -105,8 +102,8 @@ def read_page() -> Callable[[httpx.Response], Page]:
         assert [attributes["lang"] for attributes in page.all("html")] == ["en"]
         assert len(page.all("main")) == len(page.all("header")) == len(page.all("h1")) == 1
         labelled = {attributes["for"] for attributes in page.all("label") if "for" in attributes}
-        for field_ in page.all("input"):
-            assert field_.get("type") in ("hidden", "checkbox") or field_["id"] in labelled, field_
+        for entry in page.all("input"):
+            assert entry.get("type") in ("hidden", "checkbox") or entry["id"] in labelled, entry
         ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
         for section in page.all("section"):
             assert section["aria-labelledby"] in ids
@@ -117,75 +114,24 @@ def read_page() -> Callable[[httpx.Response], Page]:
     return read
 
 
-@dataclass
-class StubSwitch:
-    """A kill switch in memory, which is its own state; it can be made to refuse."""
-
-    active: bool = False
-    reason: str = ""
-    actor: str = ""
-    since: datetime | None = None
-    refuses: bool = False
-    thrown: list[tuple[bool, str, str]] = field(default_factory=list)
-
-    @property
-    def state(self) -> "StubSwitch":
-        return self
-
-    def throw(self, on: bool, reason: str, actor: str) -> None:
-        if self.refuses:
-            raise HomeNotWritableError("Expected to write below the home, but no space is left.")
-        self.thrown.append((on, reason, actor))
-        self.active, self.reason, self.actor, self.since = on, reason, actor, datetime.now(UTC)
-
-
-class StubAccounts:
-    """Accounts whose passwords and cookies are their names; eve is called something else on pages."""
-
-    roles = {"ann": "admin", "tom": "trader", "vic": "viewer", "eve": "viewer"}  # noqa: RUF012
-
-    async def visitor(self, request: Request) -> Visitor | None:
-        name = request.cookies.get("session", "")
-        role = self.roles.get(name)
-        shown = HOSTILE if name == "eve" else name
-        return None if role is None else Visitor(shown, role, f"token-of-{name}")  # type: ignore[arg-type]
-
-    async def sign_in(self, _request: Request, response: Response, name: str, password: str) -> None:
-        if name == "flood":
-            raise SignInRefusedError("Too many attempts. Wait a minute.", 429, 60)
-        if name not in self.roles or password != name:
-            raise SignInRefusedError("The name or the password is wrong.")
-        response.set_cookie("session", name, httponly=True, samesite="strict")
-
-    async def sign_out(self, _request: Request, response: Response) -> None:
-        response.delete_cookie("session")
+@pytest.fixture
+def kill_switch(home: Home) -> KillSwitch:
+    """The switch of the home, as another process would see it."""
+    return KillSwitch(home.kill_switch)
 
 
 @pytest.fixture
-def stub_switch() -> StubSwitch:
-    return StubSwitch()
+def console(api: Callable[..., httpx.AsyncClient], visitors: Any) -> Callable[..., httpx.AsyncClient]:
+    """A browser's client of the console: signed in by its cookie as that role, or as nobody."""
 
-
-@pytest.fixture
-def console(api: Callable[..., httpx.AsyncClient]) -> Callable[..., httpx.AsyncClient]:
-    """A client of the console; `user` is who is signed in, `parts` what the application gives it."""
-
-    def make(user: str | None = None, parts: ConsoleParts | None = None, **changes: object) -> httpx.AsyncClient:
-        # The door has users of its own; the same person is at both.
-        role = "viewer" if parts is None else StubAccounts.roles.get(user or "")
-        client = api(role=role, **changes)
-        if parts is not None:
-            client._transport.app.state.console = parts  # type: ignore[attr-defined]
-        if user is not None:
-            client.cookies.set("session", user)
+    def make(role: str | None = "viewer", **changes: object) -> httpx.AsyncClient:
+        client = api(role=None, **changes)
+        client.headers["Sec-Fetch-Site"] = "same-origin"
+        if role is not None:
+            client.cookies.set(SESSION_COOKIE, visitors.tokens[role])
         return client
 
     return make
-
-
-@pytest.fixture
-def parts(stub_switch: StubSwitch) -> ConsoleParts:
-    return ConsoleParts(accounts=StubAccounts(), kill_switch=stub_switch)
 
 
 def model_card(version: int, **changes: Any) -> dict[str, Any]:

@@ -55,13 +55,19 @@ def full_home(
 
 
 def test_the_console_works_in_a_browser_on_a_phone_and_on_a_desktop(
-    browser: Any, serve: Callable[..., Any], full_home: ServingSettings
+    browser: Any, serve: Callable[..., Any], full_home: ServingSettings, visitors: Any
 ) -> None:
     client: httpx.Client
     with serve(full_home) as client:
         client.get("/")
+        address = str(client.base_url)
+        assert browser.open(address, 390).problems == []  # leads to the sign-in page
+        browser.evaluate("document.querySelector('#name').value = 'admin'")
+        browser.evaluate(f"document.querySelector('#password').value = '{visitors.password}'")
+        assert browser.follow("document.querySelector('form').requestSubmit()").problems == []
+        assert browser.evaluate("[location.pathname, document.cookie]") == ["/", ""]
         for width, dark in ((390, False), (1280, True)):
-            visit = browser.open(str(client.base_url), width, dark=dark)
+            visit = browser.open(address, width, dark=dark)
             assert visit.problems == []
             assert {urlsplit(address).netloc for address in visit.addresses} == {client.base_url.netloc.decode()}
             assert browser.evaluate(WIDER) == 0
@@ -83,6 +89,13 @@ def test_the_console_works_in_a_browser_on_a_phone_and_on_a_desktop(
         visit = browser.open(str(client.base_url.join("/docs")), 390)
         assert visit.problems == []
         assert browser.evaluate(WIDER) == 0
+        # The kill switch by its form, as an administrator throws it.
+        browser.open(address, 390)
+        browser.evaluate("document.querySelector('#kill-reason').value = 'prices look wrong'")
+        browser.evaluate("document.querySelector('[name=confirmed]').checked = true")
+        assert browser.follow("document.querySelector('form.kill').requestSubmit()").problems == []
+        assert "KILL SWITCH ON" in browser.evaluate("document.querySelector('#warnings').textContent")
+        assert browser.evaluate("location.hash") == "#kill-switch"
         # A report page has no origin to take a cookie from, and its script does not run: an alert would wait for ever.
         browser.open(str(client.base_url.join("/console/reports/backtests/v2")), 390)
         assert browser.evaluate("[self.origin, document.title]") == ["null", "backtest"]

@@ -1,6 +1,7 @@
 """The page itself: with everything, with nothing, with hostile names, for every role."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 
 from levibot_core.errors import OnlineStoreError
 from levibot_core.models.bundle import ModelBundle
+from levibot_core.stores.kill_switch import KillSwitch
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
-from levibot_serving.console.visitors import ConsoleParts
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +45,7 @@ async def test_an_empty_home_says_so_in_every_panel(console: Console, read_page:
         "There is no drift report yet.",
         "There is no backtest yet.",
         "What was served has not been compared",
-        "This API has no kill switch",
+        "Nobody has thrown it yet.",
     ):
         assert words in page.text
     assert "SIMULATED MARKET" not in page.text
@@ -54,7 +55,6 @@ async def test_a_full_home_shows_every_panel(
     console: Console,
     read_page: ReadPage,
     fill: Fill,
-    parts: ConsoleParts,
     stub_registry: Any,
     lightgbm_bundle: Bundles,
     features: SqliteOnlineStore,
@@ -64,7 +64,7 @@ async def test_a_full_home_shows_every_panel(
     fill(home)
     stub_registry.hold(lightgbm_bundle(), 2)
     features.put([vector(), vector(symbol="ETH/USDT", known_at_ms=0)])
-    async with console("vic", parts) as client:
+    async with console("viewer") as client:
         page = read_page(await client.get("/"))
     for words in (
         "Version 2 lightgbm ✓ tradable",
@@ -84,7 +84,7 @@ async def test_a_full_home_shows_every_panel(
         "0 of 4,900 served values differ",
         "off: it stops nothing",
         "Only administrators may throw it.",
-        "vic viewer",
+        "viewer viewer Sign out",
     ):
         assert words in page.text, words
     drawings = page.all("svg")
@@ -103,17 +103,16 @@ async def test_names_and_reasons_are_shown_and_never_run(
     console: Console,
     read_page: ReadPage,
     fill: Fill,
-    parts: ConsoleParts,
-    stub_switch: Any,
+    kill_switch: KillSwitch,
     stub_registry: Any,
     base_rate: ModelBundle,
     home: Home,
 ) -> None:
     fill(home)
-    stub_switch.throw(True, HOSTILE, HOSTILE)
+    kill_switch.throw(True, HOSTILE, HOSTILE)
     stub_registry.hold(base_rate, 2, {"tradable": "false", "reasons": json.dumps([HOSTILE])})
     (home.reports / "backtests" / "<b onclick=1>.json").write_text("{")
-    async with console("eve", parts) as client:
+    async with console("viewer") as client:
         page = read_page(await client.get("/"))
     assert page.text.count(HOSTILE) >= 6
     assert "<b onclick=1>" in page.text
@@ -275,3 +274,18 @@ async def test_a_report_is_read_again_only_when_it_changed(
         assert "3 critical and 1 moved" in read_page(await client.get("/")).text
         path.unlink()
         assert "There is no drift report yet." in read_page(await client.get("/")).text
+
+
+async def test_backtests_are_listed_by_when_they_were_written_and_told_apart(
+    console: Console, read_page: ReadPage, fill: Fill, home: Home
+) -> None:
+    fill(home)
+    folder = home.reports / "backtests"
+    asked_for = folder / "b-0123456789abcdef.json"
+    asked_for.write_text((folder / "v2.json").read_text())
+    os.utime(folder / "v3.json", (1, 1))
+    os.utime(folder / "v2.json", (2, 2))
+    async with console() as client:
+        page = read_page(await client.get("/"))
+    places = [page.text.index(words) for words in ("b-0123456789abcdef", "Version 2 2025", "Version 3 2025")]
+    assert places == sorted(places)

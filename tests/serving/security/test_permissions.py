@@ -135,7 +135,7 @@ def test_who_is_meant() -> None:
         assert lines[key].roles == VIEWERS
     assert {line.path for line in PERMISSIONS if line.roles == PUBLIC} == {
         *("/livez", "/readyz", "/healthz", "/openapi.json", "/docs"),
-        *("/auth/login", "/auth/refresh", "/sign-in", "/sign-out", "/console/{name}"),
+        *("/auth/login", "/auth/refresh", "/sign-in", "/console/{name}"),
     }
 
 

@@ -80,6 +80,7 @@ def test_arrays_that_are_none_are_refused_with_symbol_and_time(changes: dict[str
         (_funding([0, 8, 8, 16, 24, 32, 40]), "was two of A/B"),
         (_funding([0, 8], rate=[0.001, float("nan")]), "was no number"),
         (_funding([0, 8], mark_price=[100.0, -1.0]), "was no number"),
+        (_funding([0, 8, 16]).with_columns(ts=pl.lit(None, TIMESTAMP)), "the time of every funding settlement of A/B"),
     ],
 )
 def test_a_missing_settlement_is_refused(funding: pl.DataFrame, message: str) -> None:

@@ -15,8 +15,9 @@ from levibot_core.backtest.candidate import (
     forecasts_that_pay,
     model_forecasts,
 )
+from levibot_core.backtest.comparison import compare_models
 from levibot_core.backtest.metrics import backtest_metrics, reasons_against_trading
-from levibot_core.errors import MissingFeatureError
+from levibot_core.errors import BundleError, MissingFeatureError, SnapshotError
 from levibot_core.models.base_rate import base_rate_bundle
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.uncertainty import VOLATILITY_FEATURE
@@ -30,14 +31,13 @@ BARS = 30
 HORIZON = 4
 
 
-@pytest.fixture(scope="module")
-def bundle() -> ModelBundle:
+def always_up(symbols: tuple[str, ...] = ("A/B",), horizon_bars: int = HORIZON, rises: int = 40) -> ModelBundle:
     """Forecasts a rise with a probability of about 0.79, always."""
     identity = BundleIdentity(
         model_name="levibot-5m-h4",
         timeframe="5m",
-        horizon_bars=HORIZON,
-        symbols=("A/B",),
+        horizon_bars=horizon_bars,
+        symbols=symbols,
         feature_set="v1",
         features=(VOLATILITY_FEATURE,),
         snapshot_id="none",
@@ -45,7 +45,12 @@ def bundle() -> ModelBundle:
         created_at=datetime(2025, 1, 1, tzinfo=UTC),
         seed=1,
     )
-    return base_rate_bundle(identity, np.repeat([1, 0], [40, 10]))
+    return base_rate_bundle(identity, np.repeat([1, 0], [rises, 50 - rises]))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    return always_up()
 
 
 def market(volatility: float) -> tuple[Any, pl.DataFrame]:
@@ -154,3 +159,24 @@ def test_without_any_volatility_the_model_is_not_traded_on_a_guess(bundle: Model
     _, rows = market(0.01)
     with pytest.raises(MissingFeatureError, match=VOLATILITY_FEATURE):
         expected_volatilities(bundle, rows.drop(VOLATILITY_FEATURE))
+
+
+def test_two_models_meet_on_the_bars_that_both_can_forecast(bundle: ModelBundle) -> None:
+    snapshot, rows = market(0.01)
+    names = ("version 2", "version 1")
+
+    found = compare_models(bundle, always_up(rises=25), snapshot, rows, names)
+
+    assert (found.comparison.name, found.comparison.other) == names
+    assert found.comparison.account.trades == 1
+    assert found.comparison.other_account.trades == 0  # it says a half
+    assert found.comparison.mean_daily_difference < 0.0
+    assert found.comparison.lower_95 is None  # a single day
+    refused: list[tuple[type[Exception], str, ModelBundle, pl.DataFrame]] = [
+        (BundleError, "two models of one event", always_up(horizon_bars=5), rows),
+        (BundleError, "to share a symbol", always_up(("C/D",)), rows),
+        (SnapshotError, "neither of the two was fitted on, was none", bundle, rows.clear()),
+    ]
+    for error, message, other, some in refused:
+        with pytest.raises(error, match=message):
+            compare_models(bundle, other, snapshot, some, names)

@@ -4,7 +4,13 @@ import polars as pl
 import pytest
 
 from levibot_core.backtest.engine import Account, BacktestParameters, run_backtest
-from levibot_core.backtest.metrics import AccountMetrics, BacktestSummary, account_metrics, reasons_against_trading
+from levibot_core.backtest.metrics import (
+    AccountMetrics,
+    BacktestSummary,
+    account_metrics,
+    in_percent,
+    reasons_against_trading,
+)
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models import metrics as forecast_metrics
 from levibot_core.risk.policy import CostAwarePolicy
@@ -161,3 +167,18 @@ def test_the_thresholds_and_costs_of_backtest_scores_and_serving_are_the_same() 
         assert parameters.short_threshold == module.SHORT_THRESHOLD
     for policy in (CostAwarePolicy(), predictor.POLICY):
         assert (policy.taker_fee, policy.slippage) == (parameters.taker_fee, parameters.slippage)
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.0, "+0.00%"),
+        (-1e-12, "+0.00%"),
+        (0.0123456, "+1.23%"),
+        (-0.00005, "-0.01%"),
+        (-0.0000487, "-0.0049%"),
+        (0.00000123, "+0.00012%"),
+    ],
+)
+def test_a_small_return_is_not_shown_as_none(share: float, shown: str) -> None:
+    assert in_percent(share, "+") == shown

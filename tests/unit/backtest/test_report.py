@@ -12,7 +12,7 @@ import pytest
 from levibot_core.backtest.analysis import analyse
 from levibot_core.backtest.candidate import ModelBacktest
 from levibot_core.backtest.comparison import compare_accounts
-from levibot_core.backtest.engine import LIVE_ACCOUNT, run_on
+from levibot_core.backtest.engine import LIVE_ACCOUNT, BacktestParameters, run_on
 from levibot_core.backtest.metrics import backtest_metrics
 from levibot_core.backtest.report import (
     Report,
@@ -131,7 +131,7 @@ def test_the_page_shows_the_figures_and_no_minus_before_a_zero(page: str, report
     strategy, holding = report.summary.strategy, report.summary.buy_and_hold
     for figure in (strategy.total_return, holding.total_return):
         assert f">{figure:+.2%}<" in page
-    assert f"<b>{strategy.trades}</b>" in page
+    assert f"<b>{strategy.trades:,}</b>" in page
     assert re.findall(r">-0\.?0*%?<", page) == []
 
 
@@ -175,6 +175,46 @@ def test_an_account_against_itself_is_the_same_and_against_a_better_one_worse() 
     assert worse.upper_95 is not None
     assert worse.upper_95 < 0.0
     assert "more than chance" in duel_in_words(worse)
+
+
+def _by_hand(opened: np.ndarray, close: np.ndarray, volume: float, parameters: BacktestParameters) -> Report:
+    """A model that is sure of a fall at every bar, without a champion or a trial."""
+    market = Market.of_arrays(
+        ("A/B",),
+        _HOUR,
+        1_735_689_600_000 + 3_600_000 * np.arange(close.size),
+        open=opened[:, None],
+        close=close[:, None],
+        prob_up=np.full((close.size, 1), 0.1),
+        volume=np.full((close.size, 1), volume),
+    )
+    closes = pl.DataFrame({"symbol": "A/B", "ts": pl.Series(market.times_ms).cast(TIMESTAMP), "close": close})
+    sure = closes.select("symbol", "ts", prob_up=pl.lit(0.1), edge=pl.lit(-0.01), pays=pl.lit(True))
+    unpaid = FundingUse(counted=False, settlements=0, note="no funding rates are known")
+    backtest = ModelBacktest(run_on(market, parameters), market, sure, unpaid)
+    summary = backtest_metrics(backtest.result)
+    return Report(_CONTEXT, backtest.result, summary, unpaid, analyse(backtest, closes))
+
+
+@pytest.mark.parametrize("bars", [1, 2, 48])
+def test_an_account_that_is_ruined_is_told_as_it_is(bars: int) -> None:
+    close = np.full(bars, 100.0)
+    close[3:] = 400.0
+    opened = np.concatenate([[100.0], close[:-1]])
+
+    ruined = _by_hand(opened, close, 1e6, BacktestParameters(equity_fraction=1.0))
+
+    text, page = verdict(ruined.summary), html_report(ruined)
+    assert text.startswith({1: "It made no trade", 2: "It lost 0.40%", 48: "It lost 301"}[bars])
+    json.dumps(json_report(ruined), allow_nan=False)
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        assert not re.search(r"\b(nan|inf|None)\b", drawing)
+
+
+def test_where_nothing_could_be_filled_the_page_does_not_blame_the_forecasts() -> None:
+    flat = np.full(48, 100.0)
+    still = _by_hand(flat, flat, 0.0, LIVE_ACCOUNT)
+    assert "48 forecasts were acted on, but nothing could be filled" in html_report(still)
 
 
 def test_funding_that_could_not_be_paid_is_said_at_the_top(report: Report) -> None:
