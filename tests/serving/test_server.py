@@ -204,17 +204,20 @@ def test_a_champion_altered_in_the_registry_never_serves(
         assert version_served(client) == 1
 
 
-def test_the_program_starts_in_an_empty_home_and_ends_on_a_signal(tmp_path: Path, eventually: Eventually) -> None:
-    log = tmp_path / "log"
+def test_the_program_starts_in_an_empty_home_and_ends_on_a_signal(
+    tmp_path: Path, visitors: Any, eventually: Eventually
+) -> None:
+    log, home = tmp_path / "log", Home.at(tmp_path / "a home with spaces")
+    visitors.move_in(home)
     arguments = [sys.executable, "-m", "uvicorn", "levibot_serving.main:app", "--port", "0"]
-    environment = {**os.environ, "LEVIBOT_HOME": str(tmp_path / "a home with spaces")}
+    environment = {**os.environ, "LEVIBOT_HOME": str(home.root)}
     with log.open("w") as file:
         process = subprocess.Popen(arguments, stdout=file, stderr=file, env=environment, cwd=tmp_path)
     try:
         eventually(lambda: "Uvicorn running on" in log.read_text(), seconds=30.0)
         found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
         assert found is not None
-        with httpx.Client(base_url=found[0]) as client:
+        with httpx.Client(base_url=found[0], headers=visitors.headers("viewer")) as client:
             assert client.get("/livez").status_code == 200
             eventually(lambda: "make demo" in client.get("/readyz").json()["error"]["message"], seconds=30.0)
             with client.stream("GET", "/stream/predictions") as stream:
