@@ -5,10 +5,10 @@ import json
 import pytest
 
 from levibot_core.errors import AuditLogError
+from levibot_core.registry.alias_database import AliasDatabase
+from levibot_core.registry.champions import champions, changes
 from levibot_core.stores.audit_log import AuditLog
 from levibot_core.stores.paths import Home
-from levibot_pipelines.alias_database import AliasDatabase
-from levibot_pipelines.champions import champions, changes
 
 
 def test_promotions_of_before_the_audit_log_are_taken_over_once(registry_home: Home) -> None:
