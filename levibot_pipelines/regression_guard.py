@@ -81,9 +81,10 @@ def guard_champion(workspace: Workspace, actor: str) -> tuple[GuardReport, bytes
         raise RegistryError("Expected a champion to guard, was none. `levibot run` trains and judges a first one.")
     try:
         report, png = _look(workspace, champion)
-    except LevibotError as error:
+    except Exception as error:  # Also a defect: a guard that fails in silence guards nothing.
         title = f"{workspace.settings.model_name} version {champion.version}: its backtest cannot be computed again"
-        raise_alert(workspace.settings, workspace.home, SOURCE, title, str(error), {"version": champion.version})
+        text = str(error) if isinstance(error, LevibotError) else f"{type(error).__name__}: {error}"
+        raise_alert(workspace.settings, workspace.home, SOURCE, title, text, {"version": champion.version})
         raise
     _act(workspace, champion, report, actor)
     _keep(workspace, report, png)

@@ -34,6 +34,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._parts: list[Collector] = []
         requests = self._histogram(
             "levibot_request_duration_seconds",
             "Time from the first byte of a request to the last of its response, by route and status",
@@ -85,6 +86,10 @@ class Metrics:
             lambda key: (hits if key[1] else misses).labels(key[0])
         )
 
+    def add(self, collector: Collector) -> None:
+        """Scrape the state of another part as well: of several workers, that of the one which is scraped."""
+        self._parts.append(collector)
+
     def observe_request(self, endpoint: str, status: int | None, seconds: float) -> None:
         """Count one request; a status of None is a client that left before the response began."""
         self._request[endpoint, status].observe(seconds)
@@ -130,7 +135,7 @@ class Metrics:
     def render(self, *state: Collector) -> bytes:
         """Everything in the Prometheus text format: what was counted, and what the collectors find now."""
         now = CollectorRegistry()
-        for collector in state:
+        for collector in (*self._parts, *state):
             now.register(collector)
         counted = self._registry
         if WORKERS_FOLDER_VARIABLE in os.environ:

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,11 +21,15 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 _ID_HEADER = b"x-request-id"
 _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 )
+_OVER_TLS = (*_SECURITY_HEADERS, (b"strict-transport-security", b"max-age=31536000"))
 
 
 class RequestContextMiddleware:
@@ -51,11 +56,7 @@ class RequestContextMiddleware:
             nonlocal sent_status
             if message["type"] == "http.response.start":
                 sent_status = message["status"]
-                headers = message.get("headers", ())
-                given = {name for name, _ in headers}
-                # A page has a stricter policy of its own, and files whose addresses change may be kept.
-                missing = (pair for pair in _SECURITY_HEADERS if pair[0] not in given)
-                message["headers"] = [*headers, (_ID_HEADER, request_id.encode()), *missing]
+                message["headers"] = _dressed(message.get("headers", ()), request_id, scope.get("scheme"))
             await send(message)
 
         try:
@@ -90,3 +91,15 @@ def _request_id(scope: Scope) -> str:
                 return str(given)
             break
     return os.urandom(16).hex()
+
+
+def _dressed(headers: Iterable[tuple[bytes, bytes]], request_id: str, scheme: str | None) -> list[tuple[bytes, bytes]]:
+    """The headers of a response with those that every response has.
+
+    A page has a stricter policy of its own, and files whose addresses change may be kept.
+    """
+    own = list(headers)
+    names = {name.lower() for name, _ in own}
+    general = _OVER_TLS if scheme == "https" else _SECURITY_HEADERS
+    added = [pair for pair in general if pair[0] not in names]
+    return [*own, (_ID_HEADER, request_id.encode()), *added]

@@ -141,8 +141,8 @@ def _endpoint(path: str, method: str, operation: Mapping[str, Any], address: str
         parameters=parameters,
         body=None if media_type is None else _words(content.get("schema", {})),
         example=example,
-        answers=tuple(_answer(status, answer) for status, answer in operation.get("responses", {}).items()),
-        curl=_curl(path, method, operation.get("parameters", ()), media_type, address),
+        answers=tuple(_answer(status, answer) for status, answer in sorted(operation.get("responses", {}).items())),
+        curl=_curl(path, method, operation, media_type, address),
     )
 
 
@@ -157,12 +157,14 @@ def _content(part: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:
     return next(iter(part.get("content", {}).items()), (None, {}))
 
 
-def _curl(path: str, method: str, parameters: Sequence[Mapping[str, Any]], media_type: str | None, address: str) -> str:
+def _curl(path: str, method: str, operation: Mapping[str, Any], media_type: str | None, address: str) -> str:
+    parameters = operation.get("parameters", ())
     asked = {item["name"]: _sample(item) for item in parameters if item["in"] == "query" and item.get("required")}
     query = f"?{urlencode(asked, safe='/')}" if asked else ""
     verb = "" if method == "get" else f"-X {method.upper()} "
+    token = '-H "Authorization: Bearer $TOKEN" ' if operation.get("security") else ""
     body = "" if media_type is None else f" -H 'Content-Type: {media_type}' -d @body.json"
-    return f"curl {verb}-H \"Authorization: Bearer $TOKEN\" '{address}{path}{query}'{body}"
+    return f"curl {verb}{token}'{address}{path}{query}'{body}"
 
 
 def _sample(parameter: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from levibot_core.errors import LevibotError
 from levibot_core.market.symbols import LEADER, normalize_symbol
@@ -23,6 +23,7 @@ from levibot_serving.errors import ApiError, documented, meaning_of
 from levibot_serving.forecasting import expect_served, forecast
 from levibot_serving.predictor import utc
 from levibot_serving.recent_features import sent_market
+from levibot_serving.security.dependencies import PrincipalDep, charge_further_forecasts
 from levibot_serving.served import ServedModel
 
 router = APIRouter(tags=["ai"])
@@ -42,9 +43,12 @@ async def post_prediction(services: ServicesDep, served: ServedDep, asked: Predi
 
 
 @router.post(_BATCH, response_model=BatchAnswer, responses=documented(400, 422, 503))
-async def post_predictions(services: ServicesDep, served: ServedDep, asked: BatchRequest) -> BatchAnswer:
+async def post_predictions(
+    request: Request, services: ServicesDep, served: ServedDep, principal: PrincipalDep, asked: BatchRequest
+) -> BatchAnswer:
     """Forecasts of many symbols at one instant; an error of one symbol is in its item and fails none of the others."""
     expect_served(served, asked.timeframe, asked.horizon)
+    await charge_further_forecasts(request, principal, len(set(asked.symbols)))
     now_ms = services.now_ms()
     candles = {_spelled(symbol): rows for symbol, rows in asked.candles.items()}
     items = await asyncio.gather(

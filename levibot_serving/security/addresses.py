@@ -5,7 +5,7 @@ Nobody is trusted unless it is configured; an untrusted peer may claim what it l
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Final
 
 from starlette.types import Scope
@@ -37,6 +37,22 @@ class Networks:
         return any(plain in network for network in self._networks)
 
 
+def peer_address(scope: Scope) -> str:
+    """The address at the other end of the connection."""
+    peer = scope.get("client")
+    return peer[0] if peer and peer[0] else UNKNOWN
+
+
+@lru_cache(_MOST_REMEMBERED)
+def household(address: str) -> str:
+    """What counts as one place when requests are counted: an IPv4 address, or the /64 that one IPv6 line has."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return address if isinstance(found, IPv4Address) else str(ip_network(f"{found.exploded}/64", strict=False))
+
+
 def client_address(scope: Scope, forwarded: bytes | None, proxies: Networks) -> str:
     """The address of whoever sent the request.
 
@@ -45,8 +61,7 @@ def client_address(scope: Scope, forwarded: bytes | None, proxies: Networks) -> 
         forwarded: Its X-Forwarded-For headers, joined by commas; None where there is none.
         proxies: Whose word is taken. The last address that is not one of theirs is the client.
     """
-    peer = scope.get("client")
-    address: str = peer[0] if peer and peer[0] else UNKNOWN
+    address = peer_address(scope)
     if forwarded is None or address not in proxies:
         return address
     for hop in reversed(forwarded.decode("latin-1").split(",")):

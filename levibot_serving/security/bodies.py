@@ -1,11 +1,12 @@
 """Keeps requests from being larger than the API wants to hold."""
 
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive
 
 from levibot_serving.errors import ApiError
+from levibot_serving.security.requests import Headers
 
 
-async def read_limited(scope: Scope, receive: Receive, most_bytes: int) -> Receive:
+async def read_limited(headers: Headers, receive: Receive, most_bytes: int) -> Receive:
     """A `receive` that gives no more than `most_bytes` of body.
 
     A length that is announced is compared with the limit, and the server keeps the client to it. A body without a
@@ -14,15 +15,10 @@ async def read_limited(scope: Scope, receive: Receive, most_bytes: int) -> Recei
     Raises:
         ApiError: 413, the body is larger.
     """
-    announced, chunked = None, False
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            announced = int(value) if value.isdigit() else most_bytes + 1
-        elif name == b"transfer-encoding":
-            chunked = True
-    if announced is not None and announced > most_bytes:
+    announced = headers.get(b"content-length")
+    if announced is not None and not (announced.isdigit() and int(announced) <= most_bytes):
         raise _too_large(most_bytes)
-    return await _read_whole(receive, most_bytes) if chunked else receive
+    return await _read_whole(receive, most_bytes) if b"transfer-encoding" in headers else receive
 
 
 async def _read_whole(receive: Receive, most_bytes: int) -> Receive:

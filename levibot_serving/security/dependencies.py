@@ -44,6 +44,8 @@ async def charge_further_forecasts(request: Request, principal: Principal, forec
     Raises:
         ApiError: 429, the budget of this minute does not hold as many; 400, no minute's does.
     """
+    if forecasts <= 1:
+        return
     security = security_of(request)
     charge = await security.limits.charge_forecasts(principal, request.state.client_address, forecasts - 1)
     if not charge.allowed:

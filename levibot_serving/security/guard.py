@@ -8,7 +8,6 @@ import asyncio
 import hmac
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,12 +15,12 @@ from levibot_core.security.roles import Principal
 from levibot_serving.errors import ApiError, refusal
 from levibot_serving.metrics import Metrics
 from levibot_serving.security.access import Access
-from levibot_serving.security.addresses import Networks, client_address
+from levibot_serving.security.addresses import Networks, client_address, peer_address
 from levibot_serving.security.audit_trail import NOBODY, AuditTrail
 from levibot_serving.security.bodies import read_limited
 from levibot_serving.security.permissions import Permission
-from levibot_serving.security.rate_limits import RateLimits
-from levibot_serving.security.requests import SAFE_METHODS, Credentials, expect_own_page, read_headers
+from levibot_serving.security.rate_limits import RateLimits, RawHeaders
+from levibot_serving.security.requests import SAFE_METHODS, Credentials, Headers, expect_own_page, read_headers
 from levibot_serving.security.routing import RouteTable
 from levibot_serving.security.settings import SecuritySettings
 from levibot_serving.security.tokens import TokenRefusedError
@@ -71,21 +70,21 @@ class Guard:
         try:
             line = self._routes.find(scope["method"], _route_path(scope))
             scope["route"] = line  # What a refusal is counted under; the router puts its own here.
-            extra = await self._admit(scope, line)
-            await self._serve(scope, receive, send, line, extra)
+            headers = read_headers(scope)
+            extra = await self._admit(scope, line, headers)
+            await self._serve(scope, receive, send, line, headers, extra)
         except ApiError as error:
             if line is not None and line.page and error.status == 401:
                 await RedirectResponse(SIGN_IN_PAGE, 303)(scope, receive, send)
                 return
             await refusal(scope["state"]["request_id"], error)(scope, receive, send)
 
-    async def _admit(self, scope: Scope, line: Permission) -> dict[str, str]:
+    async def _admit(self, scope: Scope, line: Permission, headers: Headers) -> RawHeaders:
         """Decide, and say which headers the response gets."""
-        headers = read_headers(scope)
         address = client_address(scope, headers.get(b"x-forwarded-for"), self._proxies)
         state = scope["state"]
         state["client_address"] = address
-        if headers.get(b"x-forwarded-proto") == b"https" and scope["client"][0] in self._proxies:
+        if headers.get(b"x-forwarded-proto") == b"https" and peer_address(scope) in self._proxies:
             scope["scheme"] = "https"
         credentials = Credentials.of(headers)
         if scope["method"] not in SAFE_METHODS and not credentials.by_header:
@@ -95,17 +94,17 @@ class Guard:
                 self._note(scope, line, "other_site", NOBODY)
                 raise
         if line.public or (line.scraped and self._is_scrape_token(credentials.token)):
-            return {}
+            return ()
         principal = self._identify(scope, line, credentials)
         state["principal"] = principal
         self._authorize(scope, line, principal, address)
         if not line.forecasts:
-            return {}
+            return ()
         charge = await self._limits.charge_forecasts(principal, address)
         if not charge.allowed:
             self._metrics.count_rate_limited(principal.role)
             raise charge.refusal()
-        return charge.headers()
+        return charge.raw_headers()
 
     def _identify(self, scope: Scope, line: Permission, credentials: Credentials) -> Principal:
         if credentials.token is None:
@@ -151,24 +150,25 @@ class Guard:
         details = {"reason": reason, "method": line.method, "path": line.path, "address": address}
         self._audit.note("denied", actor, details)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, line: Permission, extra: dict[str, str]) -> None:
-        """Let the application answer, within the limits of size and time."""
-        started = False
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, line: Permission, headers: Headers, extra: RawHeaders
+    ) -> None:
+        """Let the application begin to answer, within the limits of size and time."""
+        limit = asyncio.timeout(None if line.streams else self._seconds)
 
         async def send_marked(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
+                # What has begun is not cut off: a slow reader is no fault of the answer.
+                limit.reschedule(None)
                 if extra:
-                    MutableHeaders(scope=message).update(extra)
+                    message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
-        limit = asyncio.timeout(None if line.streams else self._seconds)
         try:
             async with limit:
-                await self._app(scope, await read_limited(scope, receive, self._max_body_bytes), send_marked)
+                await self._app(scope, await read_limited(headers, receive, self._max_body_bytes), send_marked)
         except TimeoutError:
-            if started or not limit.expired():
+            if not limit.expired():
                 raise
             raise ApiError(
                 504, "timeout", f"The answer took longer than {self._seconds:g} s and was given up. Try again later."

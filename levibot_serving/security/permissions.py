@@ -1,7 +1,6 @@
 """Who may call what: the one table. A route without a line here keeps the application from starting.
 
-To add a route, add its line to `PERMISSIONS`. `AWAITED` holds the lines of routes that are agreed on and not built
-yet: a line moves up with its route.
+To add a route, add its line to `PERMISSIONS`.
 """
 
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ class Permission:
 
     Attributes:
         method: HTTP method. HEAD goes with GET.
-        path: The path of the route as it is declared, such as `/features/{symbol}`.
+        path: The path of the route as OpenAPI shows it, such as `/features/{symbol}`.
         roles: Who may call it; empty for everybody, signed in or not.
         forecasts: Whether it counts against the budget of forecasts.
         streams: Whether it answers for as long as somebody listens, so that no time limit applies.
@@ -73,7 +72,7 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("POST", "/ai/models/rollback", ADMINS),
     Permission("POST", "/ai/select", ADMINS),
     Permission("GET", "/features", VIEWERS),
-    Permission("GET", "/features/{symbol:path}", VIEWERS),
+    Permission("GET", "/features/{symbol}", VIEWERS),
     Permission("GET", "/analytics/predictions/recent", VIEWERS),
     Permission("GET", "/analytics/deciles", VIEWERS),
     Permission("GET", "/ops/signal_log", VIEWERS),
@@ -93,8 +92,6 @@ PERMISSIONS: Final[tuple[Permission, ...]] = (
     Permission("GET", "/sign-out", EVERYBODY, page=True),
     Permission("POST", "/sign-out", EVERYBODY, page=True),
 )
-
-AWAITED: Final[tuple[Permission, ...]] = ()
 
 
 def permissions_by_route(lines: Iterable[Permission]) -> dict[tuple[str, str], Permission]:

@@ -5,31 +5,35 @@ each process counts for itself for a while, and its responses say so: a limit is
 """
 
 import asyncio
+import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from limits import RateLimitItemPerMinute, WindowStats
+from limits import RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter as SharedLimiter
-from limits.strategies import SlidingWindowCounterRateLimiter as OwnLimiter
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from levibot_core.security.roles import Principal, Role
 from levibot_serving.errors import ApiError
+from levibot_serving.security.addresses import household
 from levibot_serving.security.counters import Counters
 from levibot_serving.security.settings import SecuritySettings
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
 logger = logging.getLogger(__name__)
 
 NAMES_PER_ADDRESS: Final = 3
 """A name may be tried from several addresses this many times as often as an address may try."""
 _REFRESHES_PER_MINUTE: Final = 60
+_MINUTE: Final = 60
 _REDIS_SECONDS: Final = 0.1
 _AWAY_SECONDS: Final = 5.0
 _PREFIX: Final = "levibot-limits"
@@ -64,6 +68,10 @@ class Charge:
             found["X-RateLimit-Scope"] = "process"
         return found
 
+    def raw_headers(self) -> RawHeaders:
+        """The same for the message of a response."""
+        return tuple((name.lower().encode(), value.encode()) for name, value in self.headers().items())
+
     def refusal(self, asked: int = 1) -> ApiError:
         """The error of a charge that was not allowed."""
         if asked > self.limit:
@@ -92,17 +100,16 @@ class RateLimits:
         self._sign_ins_of_name = RateLimitItemPerMinute(NAMES_PER_ADDRESS * attempts, namespace="sign-ins-of")
         self._refreshes = RateLimitItemPerMinute(_REFRESHES_PER_MINUTE, namespace="refreshes")
         self._counters = Counters()
-        self._own = OwnLimiter(self._counters)
         self._away_until = 0.0
         self._pool: ConnectionPool | None = None
-        self._shared: SharedLimiter | None = None
+        self._shared: SlidingWindowCounterRateLimiter | None = None
         # The online store refuses an address that cannot be used, in clear words, when the application starts.
         with suppress(ValueError):
             if redis_address is not None:
                 self._pool = ConnectionPool.from_url(
                     redis_address, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS
                 )
-                self._shared = SharedLimiter(_storage(self._pool))
+                self._shared = SlidingWindowCounterRateLimiter(_storage(self._pool))
 
     @property
     def alone(self) -> bool:
@@ -112,16 +119,18 @@ class RateLimits:
     async def charge_forecasts(self, principal: Principal, address: str, forecasts: int = 1) -> Charge:
         """Count forecasts for a user at an address; engines have a budget of their own."""
         budget = self._engine_forecasts if principal.role is Role.SERVICE else self._forecasts
-        return await self._charge(budget, forecasts, principal.name, address)
+        return await self._charge(budget, forecasts, principal.name, household(address))
 
     async def charge_sign_in(self, name: str, address: str) -> Charge:
         """Count an attempt to sign in, for its address and for the name."""
-        charge = await self._charge(self._sign_ins, 1, address)
-        return await self._charge(self._sign_ins_of_name, 1, name) if charge.allowed else charge
+        charge = await self._charge(self._sign_ins, 1, household(address))
+        # A password typed into the wrong field does not become a key of Redis.
+        hidden = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return await self._charge(self._sign_ins_of_name, 1, hidden) if charge.allowed else charge
 
     async def charge_refresh(self, address: str) -> Charge:
         """Count an attempt to refresh tokens."""
-        return await self._charge(self._refreshes, 1, address)
+        return await self._charge(self._refreshes, 1, household(address))
 
     async def close(self) -> None:
         """Leave Redis."""
@@ -134,12 +143,13 @@ class RateLimits:
                 async with asyncio.timeout(2 * _REDIS_SECONDS):
                     allowed = await self._shared.hit(budget, *identity, cost=cost)
                     stats = await self._shared.get_window_stats(budget, *identity)
-                return _charge(allowed, budget, stats, alone=False)
+                reset_s = max(0.0, stats.reset_time - time.time())
+                return Charge(allowed, budget.amount, max(0, stats.remaining), reset_s, alone=False)
             except (RedisError, OSError, TimeoutError) as error:
                 self._away_until = self._clock() + _AWAY_SECONDS
                 logger.warning("Redis does not answer (%s): each process counts its own limits.", type(error).__name__)
-        allowed = self._own.hit(budget, *identity, cost=cost)
-        return _charge(allowed, budget, self._own.get_window_stats(budget, *identity), alone=self._shared is not None)
+        taken = self._counters.take(budget.namespace + "/".join(identity), budget.amount, _MINUTE, cost)
+        return Charge(taken.allowed, budget.amount, taken.remaining, taken.reset_s, self._shared is not None)
 
 
 def _storage(pool: ConnectionPool) -> RedisStorage:
@@ -150,7 +160,3 @@ def _storage(pool: ConnectionPool) -> RedisStorage:
         connection_pool=pool,  # type: ignore[arg-type]
         key_prefix=_PREFIX,
     )
-
-
-def _charge(allowed: bool, budget: RateLimitItemPerMinute, stats: WindowStats, *, alone: bool) -> Charge:
-    return Charge(allowed, budget.amount, max(0, stats.remaining), max(0.0, stats.reset_time - time.time()), alone)

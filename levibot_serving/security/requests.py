@@ -13,7 +13,10 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _BEARER: Final = b"bearer "
 _COOKIE: Final = SESSION_COOKIE.encode()
 _WANTED: Final = frozenset(
-    {b"authorization", b"cookie", b"host", b"origin", b"sec-fetch-site", b"x-forwarded-for", b"x-forwarded-proto"}
+    {
+        *(b"authorization", b"cookie", b"host", b"origin", b"sec-fetch-site"),
+        *(b"content-length", b"transfer-encoding", b"x-forwarded-for", b"x-forwarded-proto"),
+    }
 )
 
 Headers = Mapping[bytes, bytes]

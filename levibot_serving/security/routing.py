@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi.routing import iter_route_contexts
-from starlette.routing import BaseRoute, Mount, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route
 
 from levibot_core.errors import ConfigurationError
 from levibot_serving.errors import ApiError
@@ -35,13 +35,12 @@ class _Declared:
 class RouteTable:
     """The routes of an application with what the permission table says about each."""
 
-    def __init__(self, routes: Sequence[BaseRoute], lines: Lines, awaited: Lines) -> None:
+    def __init__(self, routes: Sequence[BaseRoute], lines: Lines) -> None:
         """Match routes and lines.
 
         Args:
             routes: Of the application, in the order in which it tries them.
             lines: The table.
-            awaited: Lines that may lack a route.
 
         Raises:
             ConfigurationError: a route has no line, a line no route, or a route is hidden by one before it.
@@ -56,7 +55,7 @@ class RouteTable:
             for method in route.methods:
                 # HEAD is GET without the body.
                 key = ("GET" if method == "HEAD" else method, route.path)
-                line = lines.get(key) or awaited.get(key)
+                line = lines.get(key)
                 if line is None:
                     problems.append(f"{method} {route.path} has no line")
                     continue
@@ -102,14 +101,15 @@ class RouteTable:
 
 def _declared(routes: Sequence[BaseRoute]) -> Iterator[_Declared]:
     for route in iter_route_contexts(routes):
-        if isinstance(route.original_route, WebSocketRoute):
+        if not isinstance(route.original_route, Route | Mount):
             raise ConfigurationError(
-                f"Expected HTTP routes, was the WebSocket {route.path}: the door does not guard those."
+                f"Expected HTTP routes, was a {type(route.original_route).__name__} at {route.path}: the door does not "
+                "guard those."
             )
         if isinstance(route.original_route, Mount):
             yield _Declared(f"{route.path}/{{path:path}}", ("GET", "HEAD"), route.path_regex)
             continue
-        yield _Declared(str(route.path), tuple(sorted(route.methods or ())), route.path_regex)
+        yield _Declared(str(route.path_format), tuple(sorted(route.methods or ())), route.path_regex)
 
 
 def _hidden(route: _Declared, earlier: Sequence[_Declared]) -> list[str]:

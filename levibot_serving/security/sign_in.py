@@ -30,14 +30,12 @@ class SignedIn:
 class SignIn:
     """Checks passwords and refresh tokens, and issues tokens."""
 
-    def __init__(
-        self, home: Home, settings: SecuritySettings, audit: AuditTrail, passwords: PasswordHashes | None = None
-    ) -> None:
+    def __init__(self, home: Home, settings: SecuritySettings, audit: AuditTrail) -> None:
         self._users = UsersFile(home.users)
         self._keys = SigningKeysFile(home.signing_keys)
         self._sessions = Sessions(home.sessions)
         self._environment_keys = settings.environment_keys()
-        self._passwords = passwords or PasswordHashes()
+        self._passwords = PasswordHashes()
         self._audit = audit
         self._access_seconds = settings.access_token_seconds
         self._console_seconds = settings.console_session_hours * 3600

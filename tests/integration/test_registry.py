@@ -258,27 +258,6 @@ def test_runs_of_dead_processes_are_closed_and_those_of_living_ones_left(registr
     assert registry.client.get_run(mine).info.status == "RUNNING"
 
 
-def test_promotions_of_before_the_audit_log_are_taken_over_once(workspace: Workspace, registry: ModelRegistry) -> None:
-    def line(before: int | None, after: int) -> str:
-        time = f"2026-01-0{after}T00:00:00.000+00:00"
-        record = {"time": time, "actor": "ada", "model": registry.model_name, "alias": "champion"}
-        return json.dumps({**record, "from": before, "to": after, "reason": "then"}) + "\n"
-
-    old, log = workspace.home.logs / "promotions.jsonl", AuditLog(workspace.home.audit_log)
-    old.write_text(line(None, 1) + "no promotion\n")
-    with pytest.raises(AuditLogError, match=r"line 2 of logs/promotions\.jsonl"):
-        changes(registry)
-    assert (log.read(), old.exists()) == ([], True)
-
-    both = line(None, 1) + line(1, 2)
-    old.write_text(both)
-    assert [(change.from_version, change.to_version) for change in changes(registry)] == [(None, 1), (1, 2)]
-    old.write_text(both)  # As if it had been killed before the file was put away.
-    assert champions(registry) == [1, 2]
-    assert [record.event for record in log.read()] == ["earlier_promotions"]
-    assert (old.exists(), log.verify().intact) == (False, True)
-
-
 def test_trials_stand_below_their_training_in_the_experiment_of_their_family(registry: ModelRegistry) -> None:
     parent = registry.start_run("xgboost", {}, "xgboost")
     trials = [

@@ -66,6 +66,12 @@ def _registry_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
 
 
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch, visitors: Any) -> None:
+    """Passwords are checked as elsewhere, with less work: those of tests open nothing."""
+    monkeypatch.setattr("levibot_serving.security.sign_in.PasswordHashes", lambda: visitors.hashes)
+
+
 @pytest.fixture(scope="session")
 def bundle_identity() -> BundleIdentity:
     return IDENTITY

@@ -246,7 +246,6 @@ def test_the_program_starts_in_an_empty_home_and_ends_on_a_signal(
     tmp_path: Path, visitors: Any, eventually: Eventually
 ) -> None:
     log, home = tmp_path / "log", Home.at(tmp_path / "a home with spaces")
-    visitors.move_in(home)
     arguments = [sys.executable, "-m", "uvicorn", "levibot_serving.main:app", "--port", "0"]
     environment = {**os.environ, "LEVIBOT_HOME": str(home.root)}
     with log.open("w") as file:
@@ -258,6 +257,9 @@ def test_the_program_starts_in_an_empty_home_and_ends_on_a_signal(
         with httpx.Client(base_url=found[0], headers=visitors.headers("viewer")) as client:
             assert client.get("/livez").status_code == 200
             eventually(lambda: "make demo" in client.get("/readyz").json()["error"]["message"], seconds=30.0)
+            assert not home.root.exists()
+            visitors.move_in(home)
+            eventually(lambda: client.get("/ai/models").status_code == 503)
             with client.stream("GET", "/stream/predictions") as stream:
                 lines = stream.iter_lines()
                 assert next(lines) == ": heartbeat"
@@ -268,4 +270,3 @@ def test_the_program_starts_in_an_empty_home_and_ends_on_a_signal(
         if process.poll() is None:
             process.kill()
     assert "Traceback" not in log.read_text()
-    assert list(home.root.iterdir()) == [home.secrets]

@@ -83,6 +83,7 @@ def test_bodies_and_hostile_words_are_shown_as_they_are() -> None:
     assert endpoint.body is not None
     assert endpoint.body.shape == "Kill"
     assert json.loads(endpoint.example or "") == {"on": True}
+    assert endpoint.curl.startswith("curl -X POST 'http://levibot/live/")  # whoever may call it without a token
     assert endpoint.curl.endswith("-d @body.json")
     assert endpoint.answers[0].kind is None
     assert [value.kind.text for value in reference.shapes[0].fields] == ["boolean", "anything"]

@@ -14,6 +14,7 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.stores.kill_switch import KillSwitch
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
+from levibot_serving.served import ServedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -289,3 +290,34 @@ async def test_backtests_are_listed_by_when_they_were_written_and_told_apart(
         page = read_page(await client.get("/"))
     places = [page.text.index(words) for words in ("b-0123456789abcdef", "Version 2 2025", "Version 3 2025")]
     assert places == sorted(places)
+
+
+async def test_forecasts_are_silenced_by_the_kill_switch_as_those_that_are_served(
+    console: Console,
+    read_page: ReadPage,
+    kill_switch: KillSwitch,
+    stub_registry: Any,
+    lightgbm_bundle: Bundles,
+    features: SqliteOnlineStore,
+    vector: Vector,
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 2)
+    features.put([vector()])
+    kill_switch.throw(True, "prices look wrong", "ada")
+    async with console() as client:
+        page = read_page(await client.get("/"))
+    assert "the kill switch is on: prices look wrong" in page.text
+    assert "▲ long" not in page.text
+
+
+async def test_a_challenger_that_is_scored_live_is_shown_before_its_first_comparison(
+    console: Console, read_page: ReadPage, stub_registry: Any, lightgbm_bundle: Bundles
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 4)
+    challenger = ServedModel(lightgbm_bundle(), stub_registry.record, False, (), 0, from_cache=False)
+    stub_registry.hold(lightgbm_bundle(), 2)
+    async with console() as client:
+        client._transport.app.state.services.operations.shadow.challenger = challenger  # type: ignore[attr-defined]
+        page = read_page(await client.get("/"))
+    assert "Version 4 lightgbm · in shadow: scored, not served" in page.text
+    assert "Scored beside the champion, and not compared with it yet." in page.text

@@ -13,7 +13,8 @@ from levibot_serving.main import create_app
 from levibot_serving.metrics import Metrics
 from levibot_serving.middleware import RequestContextMiddleware
 from levibot_serving.security import security as security_module
-from levibot_serving.security.dependencies import ClientAddressDep, PrincipalDep
+from levibot_serving.security.addresses import household
+from levibot_serving.security.dependencies import ClientAddressDep, PrincipalDep, charge_further_forecasts
 from levibot_serving.security.permissions import ADMINS, EVERYBODY, PUBLIC, Permission
 from levibot_serving.security.security import Security, secure
 
@@ -227,3 +228,73 @@ async def test_no_websocket_is_let_in(settings: ServingSettings) -> None:
 
     await create_app(settings)({"type": "websocket", "path": "/ai/predict", "headers": []}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
+
+
+async def test_the_documentation_says_who_may_call_what(settings: ServingSettings) -> None:
+    schema = create_app(settings).openapi()
+    assert schema["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    predict, login = schema["paths"]["/ai/predict"]["get"], schema["paths"]["/auth/login"]["post"]
+    assert predict["security"] == [{"token": []}]
+    assert "Roles: admin, service, trader, viewer." in predict["description"]
+    assert "Retry-After" in predict["responses"]["429"]["headers"]
+    assert "security" not in login
+    assert {"401", "413", "422", "429", "504"} <= set(login["responses"])
+    assert create_app(settings).openapi() == schema
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_batch_is_charged_by_its_route(
+    settings: ServingSettings, visitors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (
+        Permission("POST", "/batch", EVERYBODY, forecasts=True),
+        Permission("GET", "/nobody", PUBLIC),
+    )
+    monkeypatch.setattr(security_module, "PERMISSIONS", lines)
+    visitors.move_in(settings.folders)
+    app, metrics = FastAPI(openapi_url=None), Metrics()
+    security = Security(settings, metrics)
+
+    @app.post("/batch")
+    async def batch(request: Request, principal: PrincipalDep, symbols: int) -> None:
+        await charge_further_forecasts(request, principal, symbols)
+
+    @app.get("/nobody")
+    async def nobody(principal: PrincipalDep) -> str:
+        return principal.name
+
+    add_error_handlers(app)
+    secure(app, settings, security)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://levibot") as client:
+        headers = visitors.headers("viewer")
+        answers = [await client.post("/batch", params={"symbols": many}, headers=headers) for many in (45, 15, 1, 61)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+        engine = await client.post("/batch", params={"symbols": 1201}, headers=visitors.headers("service"))
+        assert (engine.status_code, engine.json()["error"]["code"]) == (400, "larger_than_budget")
+
+        assert (await client.get("/nobody")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_an_address_is_counted_with_those_that_the_same_line_has(address: str, place: str) -> None:
+    assert household(address) == place
+
+
+async def test_over_tls_browsers_are_told_to_stay_there(settings: ServingSettings) -> None:
+    chosen = load_serving_settings(home=settings.home, trusted_proxies="127.0.0.1/32")
+    transport = httpx.ASGITransport(app=create_app(chosen))
+    async with httpx.AsyncClient(transport=transport, base_url="http://levibot") as client:
+        plain = await client.get("/livez")
+        tls = await client.get("/livez", headers={"X-Forwarded-Proto": "https"})
+    assert "strict-transport-security" not in plain.headers
+    assert tls.headers["strict-transport-security"] == "max-age=31536000"

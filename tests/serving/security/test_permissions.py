@@ -21,7 +21,6 @@ from levibot_serving.middleware import RequestContextMiddleware
 from levibot_serving.security.guard import Guard
 from levibot_serving.security.permissions import (
     ADMINS,
-    AWAITED,
     EVERYBODY,
     PERMISSIONS,
     PUBLIC,
@@ -95,15 +94,15 @@ async def test_every_route_of_the_application_for_every_role(
     settings: ServingSettings, door: Callable[..., httpx.AsyncClient], visitors: Any
 ) -> None:
     app = create_app(settings)
-    table = RouteTable(app.routes, permissions_by_route(PERMISSIONS), permissions_by_route(AWAITED))
+    table = RouteTable(app.routes, permissions_by_route(PERMISSIONS))
     assert await expect_matrix(table, door(table), visitors) >= len(PERMISSIONS) * len(ROLES)
 
 
 async def test_every_line_for_every_role(door: Callable[..., httpx.AsyncClient], visitors: Any) -> None:
-    lines = permissions_by_route((*PERMISSIONS, *AWAITED))
+    lines = permissions_by_route(PERMISSIONS)
     app = FastAPI(openapi_url=None)
-    app.include_router(_routes((*PERMISSIONS, *AWAITED)))
-    table = RouteTable(app.routes, lines, {})
+    app.include_router(_routes(PERMISSIONS))
+    table = RouteTable(app.routes, lines)
     assert await expect_matrix(table, door(table), visitors) == len(lines) * len(ROLES)
 
 
@@ -111,7 +110,7 @@ async def test_the_application_itself_refuses_what_the_table_refuses(
     api: Callable[..., httpx.AsyncClient], settings: ServingSettings
 ) -> None:
     app = create_app(settings)
-    table = RouteTable(app.routes, permissions_by_route(PERMISSIONS), permissions_by_route(AWAITED))
+    table = RouteTable(app.routes, permissions_by_route(PERMISSIONS))
     for role in ROLES:
         async with api(role=role) as client:
             for method, line in table:
@@ -122,7 +121,7 @@ async def test_the_application_itself_refuses_what_the_table_refuses(
 
 
 def test_who_is_meant() -> None:
-    lines = permissions_by_route((*PERMISSIONS, *AWAITED))
+    lines = permissions_by_route(PERMISSIONS)
     for key in (
         ("POST", "/live/kill"),
         ("POST", "/backtest/run"),
@@ -143,7 +142,7 @@ def test_who_is_meant() -> None:
 def _table(lines: tuple[Permission, ...], routes: tuple[Permission, ...]) -> RouteTable:
     app = FastAPI(openapi_url=None)
     app.include_router(_routes(routes), prefix="")
-    return RouteTable(app.routes, permissions_by_route(lines), {})
+    return RouteTable(app.routes, permissions_by_route(lines))
 
 
 def test_a_route_without_a_line_and_a_line_without_a_route_keep_it_from_starting() -> None:

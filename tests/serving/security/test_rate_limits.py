@@ -1,9 +1,14 @@
-import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
 
 from levibot_core.security.roles import Principal, Role
 from levibot_serving.config import ServingSettings, load_serving_settings
@@ -11,18 +16,10 @@ from levibot_serving.errors import ApiError
 from levibot_serving.security.counters import Counters
 from levibot_serving.security.rate_limits import RateLimits
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("clock")]
 
 VIEWER = Principal("viewer", Role.VIEWER, "s", "c")
 ENGINE = Principal("engine", Role.SERVICE, "s", "c")
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The wall clock, one second after a minute began."""
-    now = [time.time() // 60 * 60 + 1.0]
-    monkeypatch.setattr("time.time", lambda: now[0])
-    return now
 
 
 async def allowed(
@@ -67,13 +64,30 @@ async def test_a_batch_costs_as_many_as_it_has_symbols_or_nothing(settings: Serv
     assert larger.value.status == 400
 
 
-async def test_counts_are_forgotten(clock: list[float]) -> None:
+def test_counts_are_forgotten(clock: list[float]) -> None:
     counters = Counters()
     for number in range(100):
-        assert counters.acquire_sliding_window_entry(str(number), 5, 60)
+        assert counters.take(str(number), 5, 60).allowed
     clock[0] += 200.0
-    assert counters.acquire_sliding_window_entry("another", 5, 60)
-    assert len(counters.storage) == len(counters.expirations) == 1
+    assert counters.take("another", 5, 60).allowed
+    assert len(counters) == 1
+    clock[0] -= 86_400.0
+    assert counters.take("another", 5, 60).allowed
+
+
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.floats(0.0, 90.0), st.integers(1, 7)), max_size=25))
+def test_what_is_counted_is_what_the_library_counts(clock: list[float], steps: list[tuple[float, int]]) -> None:
+    counters, storage = Counters(), MemoryStorage()
+    library, budget = SlidingWindowCounterRateLimiter(storage), RateLimitItemPerMinute(10)
+    for pause_s, cost in steps:
+        clock[0] += pause_s
+        taken = counters.take("key", 10, 60, cost)
+        assert taken.allowed == library.hit(budget, "key", cost=cost)
+        stats = library.get_window_stats(budget, "key")
+        assert taken.remaining == stats.remaining
+        assert taken.reset_s == pytest.approx(stats.reset_time - clock[0], abs=1e-3)
+    storage.timer.join()
 
 
 async def test_applications_share_their_counts_in_redis(settings: ServingSettings, redis_server: Any) -> None:

@@ -1,10 +1,15 @@
+import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from levibot_core.security import sessions as sessions_module
+from levibot_core.security.passwords import PasswordHashes
 from levibot_core.security.users import UsersFile
 from levibot_core.stores.audit_log import AuditLog
 from levibot_core.stores.paths import Home
@@ -64,6 +69,7 @@ async def test_both_are_checked_with_the_same_work(api: Api, monkeypatch: pytest
         checked.append(password_hash.split("$")[3])
         return False
 
+    monkeypatch.setattr("levibot_serving.security.sign_in.PasswordHashes", PasswordHashes)
     monkeypatch.setattr("argon2.PasswordHasher.verify", verify)
     async with api(role=None) as client:
         for name in ("nobody", "viewer"):
@@ -97,6 +103,7 @@ async def test_a_changed_password_ends_what_it_opened(api: Api, home: Home, visi
         assert (await sign_in(client, password="another four unrelated words")).status_code == 200
 
 
+@pytest.mark.usefixtures("clock")
 async def test_attempts_are_limited_for_the_address_and_for_the_name(
     home: Home, visitors: Any, error_of: ErrorOf
 ) -> None:
@@ -171,3 +178,41 @@ async def test_the_cookie_stays_on_https_where_a_trusted_proxy_says_so(
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://levibot", headers=forwarded) as client:
             assert ("secure" in (await sign_in(client, cookie=True)).headers["set-cookie"].lower()) is secure
+
+
+async def test_files_that_cannot_be_used_are_named_in_the_log_alone(
+    api: Api, home: Home, error_of: ErrorOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with api(role=None) as client:
+        home.users.chmod(0o644)
+        response = await sign_in(client)
+    assert response.status_code == 503
+    assert str(home.root) not in response.text
+    assert error_of(response)["code"] == "unavailable"
+    assert f"{home.users} to be readable by its owner alone" in caplog.text
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+_FIELDS = st.fixed_dictionaries(
+    {}, optional={"username": _JSON, "password": _JSON, "cookie": _JSON, "refresh_token": _JSON}
+)
+
+
+@pytest.fixture
+def stranger(api: Api) -> httpx.AsyncClient:
+    return api(role=None)
+
+
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(path=st.sampled_from(["/auth/login", "/auth/refresh"]), body=_FIELDS | _JSON)
+@example(path="/auth/login", body={"username": "\ud800", "password": "\ud800"})
+@example(path="/auth/refresh", body={"refresh_token": "\ud800.\ud800"})
+async def test_nothing_that_is_sent_makes_it_fail(stranger: httpx.AsyncClient, path: str, body: object) -> None:
+    response = await stranger.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert response.status_code in (401, 422, 429)

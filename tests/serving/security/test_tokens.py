@@ -114,7 +114,7 @@ async def test_every_forged_or_outdated_token_is_refused_with_the_same_words(
     assert len(messages) == 1
 
 
-@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_change_of_a_token_is_accepted(data: st.DataObject, visitors: Any) -> None:
     good = visitors.tokens["viewer"]
