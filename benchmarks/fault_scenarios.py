@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 
 from benchmarks.answer_checks import Answer
 from benchmarks.busy_disk import disk_kept_busy
+from benchmarks.http_load import Target
 from benchmarks.local_servers import LocalServer, free_port, python, serving
 from benchmarks.redis_server import RedisProcess
 from benchmarks.serving_home import (
@@ -18,6 +19,7 @@ from benchmarks.serving_home import (
     register,
     vector_of,
 )
+from benchmarks.serving_sign_in import signed_in
 from levibot_core.models.bundle import ModelBundle
 
 API_MODULE = "levibot_serving.main:create_app"
@@ -259,11 +261,11 @@ class ClientsLeave(Scenario):
 
     def break_it(self, stage: Stage) -> None:
         """See `Scenario.break_it`."""
-        port = stage.servers["api"].port
+        api = stage.servers["api"]
         path = f"/ai/predict?symbol={SERVED_SYMBOLS[0].replace('/', '')}"
-        whole = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+        whole = Target(api.port, path, signed_in(api.url)).encoded()
         for number in range(500):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", api.port), timeout=5) as connection:
                 connection.sendall(whole if number % 2 else whole[:20])
 
     def mend(self, stage: Stage) -> None:
