@@ -7,7 +7,8 @@ SETUP := $(PYTHON) scripts/setup_environment.py
 PYTEST := OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 LEVIBOT := $(VENV_PYTHON) -m levibot_pipelines.cli
 BENCHMARKS := bit_identity features_speed one_bar point_in_time online_read volatility_models controls sequential_test \
-	tft_latency oracle_agreement backtest_speed rollback_under_load
+	tft_latency oracle_agreement backtest_speed rollback_under_load serving_speed serving_footprint serving_soak \
+	serving_faults
 
 # Nobody is told how the platform is used; one thread per library in tests, or two busy ones on two cores collapse.
 export DO_NOT_TRACK := 1

@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks.api_load import Answer, LoadClient, load
 from benchmarks.harness import ROOT, BenchmarkError, Outcome
 from benchmarks.report import Claim, Figure, Report, TitledTable, parse_options, publish, run
+from benchmarks.serving_sign_in import SIGNED_IN_ENVIRONMENT, add_users, signed_in
 from levibot_core.features.registry import FeatureSet, load_registry, newest_version
 from levibot_core.models.bundle import BundleIdentity, ModelBundle
 from levibot_core.models.calibration import PlattCalibrator
@@ -66,22 +67,17 @@ def main() -> None:
     rounds = QUICK_ROUNDS if options.quick else options.runs
     with TemporaryDirectory() as folder:
         home = _made_home(Path(folder))
-        with _serving(home) as address, load(address, SYMBOLS, CLIENTS, PER_SECOND, request_headers(home)) as clients:
+        with _serving(home) as address, load(address, SYMBOLS, CLIENTS, PER_SECOND, signed_in(address)) as clients:
             time.sleep(_SETTLE_SECONDS)
             moves = [_move(home, command, clients) for _ in range(rounds) for command in COMMANDS]
     answers = sorted((answer for client in clients for answer in client.answers), key=lambda answer: answer.sent)
     publish(_report(moves, answers), options)
 
 
-def request_headers(home: Home) -> dict[str, str]:
-    """What an engine sends with every request to the API of a home."""
-    del home  # Where a key would be kept.
-    return {}
-
-
 def _made_home(folder: Path) -> Home:
     """A home with two registered models, the first of them champion, and the newest features of every symbol."""
     home = Home.at(folder / "home").create()
+    add_users(home)
     registry, features = ModelRegistry(home, MODEL), load_registry(newest_version())
     for seed in (SEED, SEED + 1):
         bundle_folder = folder / f"bundle-{seed}"
@@ -132,10 +128,11 @@ def _serving(home: Home) -> Iterator[str]:
     port = _free_port()
     server, address = server_commands(home, ROOT, Ports(0, 0, port))[2], f"http://{HOST}:{port}"
     log = home.logs / "api.log"
+    environment = {**os.environ, **server.environment, **SIGNED_IN_ENVIRONMENT}
     with (
         log.open("wb") as output,
         subprocess.Popen(  # noqa: S603 - a command of this repository
-            server.command, cwd=ROOT, env={**os.environ, **server.environment}, stdout=output, stderr=output
+            server.command, cwd=ROOT, env=environment, stdout=output, stderr=output
         ) as process,
     ):
         try:

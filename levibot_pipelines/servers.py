@@ -19,9 +19,13 @@ import httpx
 
 from levibot_core.errors import ConfigurationError, LevibotError
 from levibot_core.stores.paths import Home
+from levibot_serving.json_logs import LOG_CONFIG
+from levibot_serving.worker_metrics import WORKERS_FOLDER_VARIABLE
 
 HOST = "127.0.0.1"
 _STOP_SECONDS = 15.0
+_DRAIN_SECONDS = 10
+"""How long the API goes on with requests that it has begun, once it was asked to stop."""
 _START_SECONDS = 120.0
 
 
@@ -72,8 +76,15 @@ def free_ports_or_refuse(ports: Ports) -> None:
                 ) from error
 
 
-def server_commands(home: Home, root: Path, ports: Ports) -> tuple[Server, Server, Server]:
-    """The three servers of a home, run from the checkout at `root`."""
+def server_commands(home: Home, root: Path, ports: Ports, api_workers: int = 1) -> tuple[Server, Server, Server]:
+    """The three servers of a home, run from the checkout at `root`.
+
+    Args:
+        home: Whose servers they are.
+        root: The checkout.
+        ports: Where they listen.
+        api_workers: Processes of the inference API, which share nothing but the port and what they counted.
+    """
     dagster_url, mlflow_url, api_url = (f"http://{HOST}:{port}" for port in (ports.dagster, ports.mlflow, ports.api))
     # Dagster and MLflow read the home from wherever they run, so it must not be relative.
     shared = {
@@ -95,20 +106,15 @@ def server_commands(home: Home, root: Path, ports: Ports) -> tuple[Server, Serve
     api = (
         *("-m", "uvicorn", "--factory", "levibot_serving.main:create_app", "--host", HOST),
         # Whom to believe about addresses is decided in the API, by LEVIBOT_TRUSTED_PROXIES.
-        *("--port", str(ports.api), "--no-access-log", "--no-proxy-headers"),
+        *("--port", str(ports.api), "--workers", str(api_workers), "--no-access-log", "--no-proxy-headers"),
+        *("--log-config", str(LOG_CONFIG), "--timeout-graceful-shutdown", str(_DRAIN_SECONDS)),
     )
+    counted = {} if api_workers == 1 else {WORKERS_FOLDER_VARIABLE: str(home.worker_metrics)}
+    of_api = {**shared, "LEVIBOT_DAGSTER_URL": dagster_url, **counted}
     return (
         Server("mlflow", "MLflow UI", _python(mlflow), shared, home.root, mlflow_url, f"{mlflow_url}/health"),
         Server("dagster", "Dagster UI", _python(dagster), shared, root, dagster_url, f"{dagster_url}/server_info"),
-        Server(
-            "api",
-            "Console, API",
-            _python(api),
-            {**shared, "LEVIBOT_DAGSTER_URL": dagster_url},
-            root,
-            api_url,
-            f"{api_url}/livez",
-        ),
+        Server("api", "Console, API", _python(api), of_api, root, api_url, f"{api_url}/livez"),
     )
 
 

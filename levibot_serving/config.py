@@ -24,6 +24,16 @@ class ServingSettings(SecuritySettings):
     registry_poll_seconds: float = Field(2.0, gt=0, le=60, description="Seconds between two looks at the alias")
     registry_timeout_seconds: int = Field(2, ge=1, le=60, description="Seconds that a registry over HTTP may take")
 
+    online_deadline_seconds: float = Field(
+        0.5, gt=0, le=10, description="Seconds that a forecast waits for a Redis server before kept features serve"
+    )
+    forecast_cache_items: int = Field(
+        100,
+        ge=0,
+        description="Forecasts kept in the process, one per version and symbol; 0 asks the model always",
+    )
+    log_slow_ms: float = Field(100.0, ge=0, description="Requests that took longer are logged, milliseconds")
+
     served_log_days: int = Field(30, ge=1, description="UTC days for which served feature vectors are kept")
 
     dagster_url: str | None = Field(

@@ -1,6 +1,7 @@
 """The features an answer is computed from: opening the online store, and reading one whole vector or window of it.
 
-Old features are not refused here: the predictor still gives a number, flagged, on which nobody may trade.
+How the API reads without waiting, and what it does when the store fails, is in `levibot_serving.feature_reader`. Old
+features are not refused here: the predictor still gives a number, flagged, on which nobody may trade.
 """
 
 from dataclasses import dataclass
@@ -36,10 +37,12 @@ class NewestFeatures:
     Attributes:
         vector: The newest vector of the symbol.
         bars: The model's features of the last bars, float64 (window, f), oldest first; None for a model of one bar.
+        degraded: Why these are not what the store holds now; None when they are.
     """
 
     vector: FeatureVector
     bars: np.ndarray | None = None
+    degraded: str | None = None
 
 
 def newest_features(store: OnlineStore, manifest: BundleManifest, symbol: str, now_ms: int) -> NewestFeatures:

@@ -1,25 +1,30 @@
 """One forecast from beginning to end, whichever endpoint it was asked of: features, model, kill switch, records.
 
-What a forecast is made of is computed in `levibot_serving.predictor`, a pure function; here is what happens around it.
+What the model says, and what it said before, is `levibot_serving.forecaster`'s; here is what happens around it. What
+must hold at the moment of an answer, its age and the kill switch, is looked at for every answer and never kept.
 """
 
 from dataclasses import dataclass
+from time import perf_counter
+from typing import Final
 
 from fastapi.concurrency import run_in_threadpool
 
 from levibot_core.errors import LevibotError, MissingFeatureError, OnlineStoreError
 from levibot_core.features.sent_market import SentMarket
-from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.explanation import TOP_CONTRIBUTIONS
 from levibot_serving.contract import Prediction
-from levibot_serving.deps import Services, read_store
+from levibot_serving.deps import Services
 from levibot_serving.errors import ApiError
 from levibot_serving.explainer import explain_forecast
-from levibot_serving.features import NewestFeatures, newest_features
+from levibot_serving.features import NewestFeatures
 from levibot_serving.model_store import StoreStatus
-from levibot_serving.predictor import doubt_about_age, expect_known, horizon_minutes, predict
+from levibot_serving.predictor import doubt_about_age, expect_known, horizon_minutes, timeframe_named
 from levibot_serving.recent_features import REQUEST
+from levibot_serving.resilience import CircuitOpenError
 from levibot_serving.served import ServedModel
+
+HOT_ENDPOINT: Final = "/ai/predict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,8 @@ class ForecastInput:
 
     Attributes:
         newest: The features.
-        instead: Why they are not those of the online store; None where they are, and where the caller sent candles.
+        instead: Why they are not those of the online store; None where they are or were (`newest` then says that they
+            were kept), and where the caller sent candles.
         sent: Whether the caller sent the candles that they were computed from.
     """
 
@@ -37,10 +43,49 @@ class ForecastInput:
     sent: bool = False
 
 
+async def forecast(
+    services: Services,
+    served: ServedModel,
+    symbol: str,
+    now_ms: int,
+    sent: SentMarket | None = None,
+    endpoint: str = HOT_ENDPOINT,
+    *,
+    explain: bool = False,
+) -> Prediction:
+    """The forecast for one symbol, as it may be given out: recorded, and silenced by the kill switch.
+
+    Args:
+        services: Of the application.
+        served: The model.
+        symbol: Inside spelling.
+        now_ms: UTC milliseconds.
+        sent: Candles that the caller sent, to be forecast from in place of the newest features.
+        endpoint: Route template, for the metrics.
+        explain: Whether to say what each value of the row adds, which takes the time of hundreds of forecasts.
+
+    Raises:
+        UnknownSymbolError, UnusableCandlesError, ApiError: as `find_input`.
+        MissingFeatureError, BundleError: as `levibot_serving.predictor.predict`.
+    """
+    started = perf_counter()
+    found = await find_input(services, served, symbol, now_ms, sent)
+    services.metrics.observe_stage(endpoint, "features", perf_counter() - started)
+    note = note_on(services.models.status)
+    prediction = await services.forecaster.answer(
+        served, symbol, found.newest, now_ms, endpoint, note, found.instead, sent=found.sent
+    )
+    given = conclude(services, prediction, found, now_ms)
+    return await explained(served, given, found, now_ms) if explain else given
+
+
 async def find_input(
     services: Services, served: ServedModel, symbol: str, now_ms: int, sent: SentMarket | None = None
 ) -> ForecastInput:
     """The features of a symbol: computed from sent candles, else of the online store, else computed from the lake.
+
+    While the store does not answer, features that were read from it before the next bar closed stand in; they are
+    flagged, see `levibot_serving.feature_reader`.
 
     Raises:
         UnknownSymbolError: the model was not trained on the symbol.
@@ -48,13 +93,12 @@ async def find_input(
         ApiError: 422, a feature is not defined on sent candles; or 503, there are no features, and none can be
             computed: abstain.
     """
-    manifest = served.bundle.manifest
-    expect_known(manifest, symbol)
     if sent is not None:
+        expect_known(served.bundle.manifest, symbol)
         return await _input_of_sent(services, served, symbol, sent, now_ms)
     try:
-        newest = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
-    except (MissingFeatureError, OnlineStoreError) as error:
+        newest = await services.reader.newest(served.bundle.manifest, symbol, now_ms)
+    except (MissingFeatureError, OnlineStoreError, CircuitOpenError) as error:
         return await instead_of_absent(services, served, symbol, error)
     return await fresher_than(services, served, symbol, newest, now_ms)
 
@@ -93,7 +137,7 @@ async def fresher_than(
     services: Services, served: ServedModel, symbol: str, newest: NewestFeatures, now_ms: int
 ) -> ForecastInput:
     """The features themselves, or in place of old ones those computed from the lake, where these are fresh."""
-    timeframe, grace_s = Timeframe.parse(served.bundle.manifest.timeframe), services.settings.feature_grace_seconds
+    timeframe, grace_s = timeframe_named(served.bundle.manifest.timeframe), services.settings.feature_grace_seconds
     age_s = (now_ms - newest.vector.known_at_ms) / 1000
     if doubt_about_age(age_s, timeframe, grace_s) is None:
         return ForecastInput(newest)
@@ -109,37 +153,14 @@ async def fresher_than(
     return ForecastInput(found, instead)
 
 
-def forecast(services: Services, served: ServedModel, symbol: str, found: ForecastInput, now_ms: int) -> Prediction:
-    """The forecast from these features, as it may be given out: recorded, and silenced by the kill switch.
-
-    Raises:
-        MissingFeatureError, BundleError: as `levibot_serving.predictor.predict`.
-    """
-    prediction = predict(
-        served,
-        symbol,
-        found.newest.vector,
-        now_ms,
-        services.settings.feature_grace_seconds,
-        note_on(services.models.status),
-        found.newest.bars,
-        found.instead,
-    )
-    services.metrics.count_prediction(prediction)
-    if not found.sent:
-        # What a caller sent is not in the lake, so that it could not be replayed.
-        services.vector_log.record(found.newest.vector, served.record.name, served.version, now_ms)
-    return conclude(services, prediction, found)
-
-
-def conclude(services: Services, prediction: Prediction, found: ForecastInput) -> Prediction:
+def conclude(services: Services, prediction: Prediction, found: ForecastInput, now_ms: int) -> Prediction:
     """The last step of every forecast: the kill switch, the journal, the challenger. Never waits, never fails."""
     operations = services.operations
     given = operations.silenced(prediction)
     # Whatever the caller said of his candles, nobody here saw them.
     operations.journal.record(given, source=REQUEST if found.sent else None)
     if not found.sent:
-        operations.shadow.offer(found.newest.vector, round(given.timestamp.timestamp() * 1000))
+        operations.shadow.offer(found.newest.vector, now_ms)
     return given
 
 

@@ -5,6 +5,7 @@ and its services are opened when it starts.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -17,8 +18,11 @@ from levibot_serving.errors import add_error_handlers
 from levibot_serving.metrics import Metrics
 from levibot_serving.middleware import RequestContextMiddleware
 from levibot_serving.routes import ROUTERS
+from levibot_serving.routes.ai import add_prediction_route
 from levibot_serving.security.security import Security, secure
 from levibot_serving.shutdown import told_of_shutdown
+from levibot_serving.tracing import telemetry
+from levibot_serving.worker_metrics import forget_this_worker
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
@@ -48,6 +52,7 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
 
                 with told_of_shutdown(end_streams):
                     yield
+        forget_this_worker()
 
     app = FastAPI(
         title="LeviBot inference",
@@ -57,14 +62,16 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         # Their pages load scripts from elsewhere; `/docs` is a page of ours.
         docs_url=None,
         redoc_url=None,
+        telemetry=telemetry(os.environ),
     )
     app.state.metrics = metrics
     add_error_handlers(app)
+    add_prediction_route(app)
     for router in ROUTERS:
         app.include_router(router)
     # After every route, and within what every request gets.
     secure(app, chosen, security)
-    app.add_middleware(RequestContextMiddleware, metrics=metrics)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics, slow_ms=chosen.log_slow_ms)
     return app
 
 

@@ -4,20 +4,21 @@ Plain ASGI: no task is spawned and no body is buffered. Authentication and limit
 """
 
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Iterable
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from levibot_serving.errors import internal_error
+from levibot_serving.json_logs import current_request_id
 from levibot_serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
+_ID_HEADER = b"x-request-id"
 _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -34,9 +35,11 @@ _OVER_TLS = (*_SECURITY_HEADERS, (b"strict-transport-security", b"max-age=315360
 class RequestContextMiddleware:
     """Wraps the whole application, its error handlers included."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, slow_ms: float = 100.0) -> None:
+        """Requests that fail, or take longer than `slow_ms`, are logged."""
         self._app = app
         self._metrics = metrics
+        self._slow_s = slow_ms / 1000
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -45,6 +48,7 @@ class RequestContextMiddleware:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        current_request_id.set(request_id)
         started = time.perf_counter()
         sent_status: int | None = None
 
@@ -63,15 +67,30 @@ class RequestContextMiddleware:
                 raise
             await internal_error(request_id)(scope, receive, send_dressed)
         finally:
+            seconds = time.perf_counter() - started
             route = scope.get("route")
             endpoint = getattr(route, "path", "unmatched")
-            self._metrics.observe_request(endpoint, sent_status, time.perf_counter() - started)
+            self._metrics.observe_request(endpoint, sent_status, seconds)
+            if sent_status is None or sent_status >= 400 or seconds > self._slow_s:
+                _log(scope, endpoint, sent_status, seconds)
+
+
+def _log(scope: Scope, endpoint: str, status: int | None, seconds: float) -> None:
+    """One line for a request that went wrong or took long. No query, no header: they may hold what is nobody's."""
+    level = logging.WARNING if status is None or status >= 500 else logging.INFO
+    facts = {"method": scope["method"], "endpoint": endpoint, "status": status, "duration_ms": round(seconds * 1e3, 3)}
+    logger.log(level, "%s %s: %s in %.1f ms", *facts.values(), extra={"facts": facts})
 
 
 def _request_id(scope: Scope) -> str:
-    """The id that the caller sent, if it is safe to repeat and to log, else a new one."""
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _ACCEPTABLE_ID.fullmatch(given) else uuid.uuid4().hex
+    """The id that the caller sent, if it is safe to repeat and to log, else a new one of 32 hexadecimal digits."""
+    for name, value in scope["headers"]:
+        if name == _ID_HEADER:
+            given = value.decode("latin-1")
+            if _ACCEPTABLE_ID.fullmatch(given):
+                return str(given)
+            break
+    return os.urandom(16).hex()
 
 
 def _dressed(headers: Iterable[tuple[bytes, bytes]], request_id: str, scheme: str | None) -> list[tuple[bytes, bytes]]:
@@ -83,4 +102,4 @@ def _dressed(headers: Iterable[tuple[bytes, bytes]], request_id: str, scheme: st
     names = {name.lower() for name, _ in own}
     general = _OVER_TLS if scheme == "https" else _SECURITY_HEADERS
     added = [pair for pair in general if pair[0] not in names]
-    return [*own, (b"x-request-id", request_id.encode()), *added]
+    return [*own, (_ID_HEADER, request_id.encode()), *added]

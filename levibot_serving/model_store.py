@@ -9,6 +9,7 @@ anything fails the last good model stays, and `status` says what failed. Trust i
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +19,8 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.uncertainty import read_uncertainty
 from levibot_serving.cache import ModelCache
 from levibot_serving.config import ServingSettings
-from levibot_serving.registry import CHAMPION, MlflowRegistry, ModelRecord, ModelRegistry
+from levibot_serving.registry import CHAMPION, GuardedRegistry, MlflowRegistry, ModelRecord, ModelRegistry
+from levibot_serving.resilience import Dependency
 from levibot_serving.served import ServedModel, judge
 
 logger = logging.getLogger(__name__)
@@ -78,9 +80,15 @@ class ModelStore:
         self._thread = threading.Thread(target=self._follow_until_stopped, name="model-store", daemon=True)
 
     @classmethod
-    def open(cls, settings: ServingSettings) -> "ModelStore":
-        """The store of a home; nothing is asked or read before `refresh` or `start`."""
-        registry = MlflowRegistry(settings.tracking_uri, settings.registry_timeout_seconds)
+    def open(cls, settings: ServingSettings, dependency: Dependency | None = None) -> "ModelStore":
+        """The store of a home; nothing is asked or read before `refresh` or `start`.
+
+        Args:
+            settings: Where the registry and the local cache are.
+            dependency: The circuit that the registry is asked behind; none for somebody who asks once.
+        """
+        mlflow = MlflowRegistry(settings.tracking_uri, settings.registry_timeout_seconds)
+        registry = mlflow if dependency is None else GuardedRegistry(mlflow, dependency)
         cache = ModelCache(settings.folders.root / "serving")
         return cls(registry, cache, settings.model_name, settings.registry_poll_seconds)
 
@@ -128,15 +136,20 @@ class ModelStore:
             self._report(replace(status, cache_problem=self._remember(champion)))
 
     def _follow_until_stopped(self) -> None:
-        # Before the registry is asked, which may take seconds, or for ever where it hangs.
-        self._keep_last_good(self.status)
+        # Before the registry is asked, whose client takes seconds to load, and which may hang: meanwhile the last good
+        # model answers, and says so.
+        self._look(lambda: self._keep_last_good(self.status))
         wait_seconds = 0.0
         while not self._stop.wait(wait_seconds):
-            try:
-                self.refresh()
-            except Exception:
-                logger.exception("A look at the model registry failed in an unforeseen way; the served model stays")
+            self._look(self.refresh)
             wait_seconds = self._poll_seconds
+
+    @staticmethod
+    def _look(look: Callable[[], None]) -> None:
+        try:
+            look()
+        except Exception:
+            logger.exception("A look at the model registry failed in an unforeseen way; the served model stays")
 
     def _follow(self, champion: ModelRecord) -> None:
         """Serve the champion, or what changed about it (tags, aliases); do nothing when nothing did."""

@@ -34,6 +34,8 @@ class PredictionJournal:
         self._kept_days = kept_days
         self._queue: deque[tuple[Prediction, Role, str]] = deque()
         self._queue_limit = queue_limit
+        # What was queued last and written last, by symbol, role and source.
+        self._noted: dict[tuple[str, Role, str], tuple[object, ...]] = {}
         self._said: dict[tuple[str, Role, str], tuple[object, ...]] = {}
         self._cleaned_on: date | None = None
         self._writing = threading.Lock()
@@ -48,11 +50,19 @@ class PredictionJournal:
         self._thread.stop()
 
     def record(self, prediction: Prediction, role: Role = "champion", source: str | None = None) -> None:
-        """Note a forecast, perhaps as of another source than it says; a full queue drops the note and counts it."""
+        """Note a forecast, perhaps as of another source than it says; a full queue drops the note and counts it.
+
+        One that says what was noted last is not even queued: engines ask far more often than bars close.
+        """
+        shown = source or prediction.source
+        key, said = (prediction.symbol, role, shown), _said_by(prediction)
+        if self._noted.get(key) == said:
+            return
         if len(self._queue) >= self._queue_limit:
             self.dropped += 1
             return
-        self._queue.append((prediction, role, source or prediction.source))
+        self._queue.append((prediction, role, shown))
+        self._noted[key] = said
 
     def flush(self) -> None:
         """Write a line for every forecast that waits and says something new."""
@@ -66,7 +76,9 @@ class PredictionJournal:
                 self._clean(datetime.fromtimestamp(new[-1].served_at_ms / 1000, UTC).date())
             except HomeNotWritableError as error:
                 self.dropped += len(new)
-                self._said.clear()  # So that each is written when it is given next.
+                # So that each is written when it is given next.
+                self._said.clear()
+                self._noted.clear()
                 logger.warning("%d forecasts are not in the log of forecasts. %s", len(new), error)
 
     def newest(self, limit: int, role: Role | None = None, *, signals_only: bool = False) -> list[LoggedForecast]:
@@ -81,8 +93,7 @@ class PredictionJournal:
 
     def _if_new(self, prediction: Prediction, role: Role, source: str) -> LoggedForecast | None:
         key = (prediction.symbol, role, source)
-        verdict = (prediction.side, prediction.tradable, prediction.abstain, prediction.fallback)
-        said = (prediction.as_of, prediction.model_version, prediction.prob_up, *verdict)
+        said = _said_by(prediction)
         if self._said.get(key) == said:
             return None
         self._said[key] = said
@@ -93,6 +104,12 @@ class PredictionJournal:
         if today != self._cleaned_on:
             self._cleaned_on = today
             self.log.remove_before(today - timedelta(days=self._kept_days - 1))
+
+
+def _said_by(prediction: Prediction) -> tuple[object, ...]:
+    """What makes a forecast another one than the last of its symbol."""
+    verdict = (prediction.side, prediction.tradable, prediction.abstain, prediction.fallback)
+    return (prediction.as_of, prediction.model_version, prediction.prob_up, *verdict)
 
 
 def logged_forecast(prediction: Prediction, role: Role, source: str) -> LoggedForecast:

@@ -1,4 +1,4 @@
-"""From a served model and a feature vector to a forecast. A pure function: no clock, no disk, no network.
+"""From a served model and a feature vector to a forecast, and to an answer. Pure: no clock, no disk, no network.
 
 Nothing is filled in. A value that is missing is an error; features that are old, or dated after now, still give a
 number, flagged, on which nobody may trade.
@@ -9,7 +9,9 @@ volatility expected over the horizon: the model's own forecast of it, or what th
 """
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import numpy as np
 
@@ -28,6 +30,31 @@ LONG_THRESHOLD = 0.55
 SHORT_THRESHOLD = 0.45
 CLOCK_TOLERANCE_S = 5.0
 POLICY = CostAwarePolicy()
+timeframe_named = cache(Timeframe.parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a model says of a vector. A function of both alone, so it may be kept and used again.
+
+    Attributes:
+        probability: Calibrated probability of a rise, 0 to 1.
+        bounds: The two probabilities that bracket it, where the calibration knows them.
+        members: What each member of an ensemble says; none for a single model.
+        outlook: What is expected of the return; None for a model without a volatility head.
+        volatility: Over the horizon, a fraction: the head's, else what the last 48 bars suggest; None without both.
+        unpaid: Why acting on it is not expected to earn its costs; None where it is.
+        novelty: Share of the training rows nearer to the middle of them than this one, 0 to 1; None where the bundle
+            keeps nothing of them.
+    """
+
+    probability: float
+    bounds: tuple[float, float] | None
+    members: tuple[MemberForecast, ...]
+    outlook: ReturnOutlook | None
+    volatility: float | None
+    unpaid: str | None
+    novelty: float | None
 
 
 def predict(
@@ -40,7 +67,7 @@ def predict(
     bars: np.ndarray | None = None,
     instead: str | None = None,
 ) -> Prediction:
-    """Forecast one symbol.
+    """Forecast one symbol: `forecast`, then `answer`.
 
     Args:
         served: The model that answers.
@@ -58,55 +85,91 @@ def predict(
         MissingFeatureError: the vector follows another feature set, or it lacks what the model needs.
         BundleError: the model did not return a probability.
     """
+    said = forecast(served, symbol, vector, bars)
+    return answer(served, symbol, vector, said, now_ms, grace_seconds, note, instead)
+
+
+def forecast(served: ServedModel, symbol: str, vector: FeatureVector, bars: np.ndarray | None = None) -> Forecast:
+    """Ask the model. Arguments and errors as of `predict`."""
     manifest = served.bundle.manifest
     expect_known(manifest, symbol)
     whole = _whole(manifest, symbol, vector)
     row = model_input(served.bundle, whole, bars)
-    probability, bounds, said = _probability(served, row)
-    by_family = {manifest.family: probability, **{member.name: member.probability for member in said}}
+    probability, bounds, members = _probability(served, row)
     outlook = return_outlook(served.uncertainty, symbol, whole.values, manifest.symbols)
     volatility = _volatility(whole, outlook, manifest.horizon_bars)
+    unpaid = _why_it_does_not_pay(probability, volatility)
+    return Forecast(probability, bounds, members, outlook, volatility, unpaid, _novelty(served, row))
 
-    age_s = (now_ms - whole.known_at_ms) / 1000
-    doubt = doubt_about_age(age_s, Timeframe.parse(manifest.timeframe), grace_seconds)
+
+def answer(
+    served: ServedModel,
+    symbol: str,
+    vector: FeatureVector,
+    said: Forecast,
+    now_ms: int,
+    grace_seconds: float,
+    note: str | None = None,
+    instead: str | None = None,
+) -> Prediction:
+    """Write down a forecast as of now, with every reason not to act on it.
+
+    Args:
+        served: The model that was asked.
+        symbol: Inside spelling.
+        vector: The features it was asked about.
+        said: What it said.
+        now_ms: UTC milliseconds.
+        grace_seconds: As of `predict`.
+        note: As of `predict`.
+        instead: As of `predict`.
+    """
+    manifest = served.bundle.manifest
+    probability, bounds, outlook = said.probability, said.bounds, said.outlook
+    by_family = {manifest.family: probability, **{member.name: member.probability for member in said.members}}
+
+    age_s = (now_ms - vector.known_at_ms) / 1000
+    doubt = doubt_about_age(age_s, timeframe_named(manifest.timeframe), grace_seconds)
     abstain = doubt is not None or manifest.family == BASE_RATE
-    unpaid = None if abstain else _why_it_does_not_pay(probability, volatility)
-    reasons = [*served.reasons, *(reason for reason in (doubt, unpaid) if reason is not None)]
-    if whole.source_kind not in REAL_MARKETS:
-        reasons.append(f"the features come from a market of kind {whole.source_kind!r}, which is never tradable")
+    unpaid = None if abstain else said.unpaid
+    reasons = [*served.reasons, *(reason for reason in (instead, doubt, unpaid) if reason is not None)]
+    if vector.source_kind not in REAL_MARKETS:
+        reasons.append(f"the features come from a market of kind {vector.source_kind!r}, which is never tradable")
+    shortfalls = [shortfall for shortfall in (instead, doubt) if shortfall is not None]
 
     return Prediction(
         symbol=symbol,
         timeframe=manifest.timeframe,
         horizon=horizon_minutes(manifest),
         timestamp=utc(now_ms),
-        current_price=whole.close,
+        current_price=vector.close,
         prob_up=probability,
         side="flat" if abstain or unpaid else side_of(probability),
         confidence=2 * abs(probability - 0.5),
-        price_target=_price_target(whole.close, probability, volatility),
-        **_limits(whole.close, outlook),
+        price_target=_price_target(vector.close, probability, said.volatility),
+        **_limits(vector.close, outlook),
         prob_lower=None if bounds is None else bounds[0],
         prob_upper=None if bounds is None else bounds[1],
         prob_lgbm=by_family.get(LIGHTGBM),
         prob_tft=by_family.get(TFT),
         prob_sent=None,
-        novelty=_novelty(served, row),
+        novelty=said.novelty,
         components=tuple(
-            MemberComponent(name=member.name, probability=member.probability, weight=member.weight) for member in said
+            MemberComponent(name=member.name, probability=member.probability, weight=member.weight)
+            for member in said.members
         ),
         model=served.record.name,
         family=manifest.family,
         model_version=served.version,
         snapshot_id=served.snapshot_id,
-        as_of=utc(whole.known_at_ms),
+        as_of=utc(vector.known_at_ms),
         feature_age_s=age_s,
         staleness_s=age_s,
-        source=whole.source_kind,
-        tradable=served.tradable and not abstain and unpaid is None and whole.source_kind in REAL_MARKETS,
+        source=vector.source_kind,
+        tradable=served.tradable and not abstain and unpaid is None and vector.source_kind in REAL_MARKETS,
         abstain=abstain,
-        fallback=doubt is not None or instead is not None,
-        fallback_reason="; ".join(reason for reason in (instead, doubt) if reason is not None) or None,
+        fallback=bool(shortfalls),
+        fallback_reason="; ".join(shortfalls) or None,
         reasons=tuple(reasons),
         note=note,
     )
@@ -131,7 +194,7 @@ def side_of(probability: float) -> Side:
 
 def horizon_minutes(manifest: BundleManifest) -> int:
     """How far ahead the model forecasts, in minutes."""
-    return manifest.horizon_bars * Timeframe.parse(manifest.timeframe).milliseconds // 60_000
+    return manifest.horizon_bars * timeframe_named(manifest.timeframe).milliseconds // 60_000
 
 
 def utc(milliseconds: int) -> datetime:

@@ -6,23 +6,26 @@ pandas along. What is done with a version is decided in `levibot_serving.model_s
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 from levibot_core.errors import RegistryError
 from levibot_core.registry.versions import CHALLENGER, CHAMPION
+from levibot_serving.resilience import CircuitOpenError, Dependency
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["CHAMPION", "MlflowRegistry", "ModelRecord", "ModelRegistry"]
+__all__ = ["CHAMPION", "GuardedRegistry", "MlflowRegistry", "ModelRecord", "ModelRegistry"]
+
+_Result = TypeVar("_Result")
 
 _SQLITE = "sqlite:///"
 _NO_SUCH_ALIAS = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
@@ -176,6 +179,37 @@ class MlflowRegistry:
                 f"Expected the model registry in {database}, but there is no such file. Run `make demo` in this home, "
                 "or set LEVIBOT_HOME or MLFLOW_TRACKING_URI."
             )
+
+
+class GuardedRegistry:
+    """A registry behind a circuit: one that is down costs a call every few seconds instead of a wait every time."""
+
+    def __init__(self, registry: ModelRegistry, dependency: Dependency) -> None:
+        """The registry; its failures are what the dependency knows as such."""
+        self._registry = registry
+        self._dependency = dependency
+
+    def champion(self, name: str) -> ModelRecord | None:
+        """See `ModelRegistry.champion`."""
+        return self._called(lambda: self._registry.champion(name))
+
+    def challenger(self, name: str) -> ModelRecord | None:
+        """See `ModelRegistry.challenger`."""
+        return self._called(lambda: self._registry.challenger(name))
+
+    def record_of(self, name: str, version: int) -> ModelRecord:
+        """See `ModelRegistry.record_of`. Not behind the circuit: a version that is not there is no failure of it."""
+        return self._registry.record_of(name, version)
+
+    def download(self, record: ModelRecord, folder: Path) -> None:
+        """See `ModelRegistry.download`. Tried once: half a download stays in the folder."""
+        self._registry.download(record, folder)
+
+    def _called(self, function: Callable[[], _Result]) -> _Result:
+        try:
+            return self._dependency.call(function)
+        except CircuitOpenError as error:
+            raise RegistryError(str(error)) from error
 
 
 def _record_of(version: "ModelVersion") -> ModelRecord:

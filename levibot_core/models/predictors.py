@@ -8,15 +8,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from levibot_core.errors import BundleError, MissingFeatureError, UnknownSymbolError
 from levibot_core.models.booster_text import CLASSIFIER, check_booster_text
-
-if TYPE_CHECKING:
-    import lightgbm
+from levibot_core.models.native_booster import NativeBooster
+from levibot_core.stores.online_vector import PackedValues
 
 BASE_RATE: Final = "base_rate"
 LIGHTGBM: Final = "lightgbm"
@@ -63,18 +62,18 @@ class BaseRatePredictor:
 class LightGBMPredictor:
     """A LightGBM booster read from its text form."""
 
-    def __init__(self, booster: "lightgbm.Booster") -> None:
+    def __init__(self, booster: NativeBooster) -> None:
         self._booster = booster
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """See `Predictor.predict`. One thread: for the few rows of a request, more only wait for each other."""
+        """See `Predictor.predict`. On one thread."""
         expect_finite(matrix)
-        return np.asarray(self._booster.predict(matrix, num_threads=1), dtype=np.float64)
+        return self._booster.predict(matrix)
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
         """See `Predictor.contributions`: exact, by LightGBM's own TreeSHAP (Lundberg et al. 2018, algorithm 2)."""
         expect_finite(matrix)
-        return np.asarray(self._booster.predict(matrix, pred_contrib=True), dtype=np.float64)[:, :-1]
+        return self._booster.contributions(matrix)[:, :-1]
 
 
 def expect_finite(matrix: np.ndarray) -> None:
@@ -138,12 +137,7 @@ def read_booster(text: str, columns: Sequence[str], objective: str = CLASSIFIER)
         BundleError: the text is incomplete, inconsistent, of another objective, or of a model on other columns.
     """
     check_booster_text(text, columns, objective)
-    import lightgbm  # Takes a second and, where they are installed, scikit-learn and pandas with it.
-
-    try:
-        return LightGBMPredictor(lightgbm.Booster(model_str=text))
-    except (lightgbm.basic.LightGBMError, ValueError) as error:
-        raise BundleError(f"Expected a LightGBM model in text form, but LightGBM says: {error}.") from error
+    return LightGBMPredictor(NativeBooster(text))
 
 
 def matrix_columns(features: Sequence[str]) -> tuple[str, ...]:
@@ -191,11 +185,21 @@ def assemble_row(
     """Build the design matrix of one row, float64 (1, len(features) + 1). Raises as `assemble_matrix`."""
     if symbol not in symbols:
         raise UnknownSymbolError(f"Expected a symbol of {', '.join(symbols)}, was {symbol!r}.")
-    row = [values.get(name, math.nan) for name in features]
-    missing = [name for name, value in zip(features, row, strict=True) if not math.isfinite(value)]
-    if missing:
+    row = _values_of(values, features)
+    if not all(map(math.isfinite, row)):
+        missing = [name for name, value in zip(features, row, strict=True) if not math.isfinite(value)]
         raise MissingFeatureError(_missing(missing, features))
     return np.array([[*row, symbols.index(symbol)]], dtype=np.float64)
+
+
+def _values_of(values: Mapping[str, float], features: Sequence[str]) -> Sequence[float]:
+    """The values in the order of the features, NaN for one that is absent."""
+    if isinstance(values, PackedValues):
+        try:
+            return values.pick(tuple(features))
+        except KeyError:
+            pass
+    return [values.get(name, math.nan) for name in features]
 
 
 def _missing(missing: Sequence[str], features: Sequence[str]) -> str:

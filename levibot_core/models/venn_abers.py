@@ -7,7 +7,7 @@ the score alone, so they are worked out once per score of the calibration rows. 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -34,9 +34,10 @@ class VennAbersCalibrator:
     edges: tuple[float, ...]
     lower: tuple[float, ...]
     upper: tuple[float, ...]
+    _steps: tuple[np.ndarray, np.ndarray, np.ndarray] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        edges, lower, upper = np.asarray(self.edges), np.asarray(self.lower), np.asarray(self.upper)
+        edges, lower, upper = (np.asarray(steps, dtype=np.float64) for steps in (self.edges, self.lower, self.upper))
         sound = (
             edges.ndim == 1
             and edges.size + 1 == lower.size == upper.size
@@ -49,6 +50,7 @@ class VennAbersCalibrator:
                 "Expected Venn-Abers steps of rising edges and never falling probabilities, lower below upper, "
                 "was something else. Calibrate the model again."
             )
+        object.__setattr__(self, "_steps", (edges, lower, upper))
 
     @property
     def method(self) -> Literal["venn_abers"]:
@@ -65,8 +67,9 @@ class VennAbersCalibrator:
 
     def interval(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """p0 and p1 per raw score: float64 (n,) in, two of float64 (n,) out, both never decreasing in the score."""
-        levels = np.searchsorted(np.asarray(self.edges), np.asarray(raw, dtype=np.float64), side="left")
-        return np.asarray(self.lower)[levels], np.asarray(self.upper)[levels]
+        edges, lower, upper = self._steps
+        levels = np.searchsorted(edges, np.asarray(raw, dtype=np.float64), side="left")
+        return lower[levels], upper[levels]
 
     def to_json(self) -> str:
         """See `Calibrator.to_json`."""

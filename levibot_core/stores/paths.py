@@ -170,6 +170,11 @@ class Home:
         return self.secrets / "sessions.sqlite"
 
     @property
+    def worker_metrics(self) -> Path:
+        """What each worker of the inference API counted since it started, while there are several."""
+        return self.root / "serving" / "metrics"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that runs a lifecycle in this home."""
         return self.root / "lifecycle.lock"

@@ -15,12 +15,16 @@ from levibot_pipelines.cli.output import messages
 from levibot_pipelines.instance import prepare_instance
 from levibot_pipelines.servers import Ports, Server, free_ports_or_refuse, run_servers, server_commands
 from levibot_pipelines.workspace import Workspace
+from levibot_serving.worker_metrics import empty_worker_metrics
 
 
 def up(
     dagster_port: Annotated[int, typer.Option(envvar="LEVIBOT_DAGSTER_PORT", help="Port of the Dagster UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(envvar="LEVIBOT_MLFLOW_PORT", help="Port of the MLflow UI.")] = 5000,
     api_port: Annotated[int, typer.Option(envvar="LEVIBOT_API_PORT", help="Port of the inference API.")] = 8000,
+    api_workers: Annotated[
+        int, typer.Option(envvar="LEVIBOT_API_WORKERS", min=1, max=64, help="Processes of the inference API.")
+    ] = 1,
 ) -> None:
     """Start the Dagster UI, the MLflow UI and the inference API on 127.0.0.1; Ctrl-C stops all of them."""
     # Brings the training libraries, which no other command of this module's neighbours needs.
@@ -36,7 +40,8 @@ def up(
     fill_online_store(workspace)
     root = Path(__file__).resolve().parents[2]
     _say_who_may_sign_in(workspace.home)
-    servers = server_commands(workspace.home, root, ports)
+    empty_worker_metrics(workspace.home)
+    servers = server_commands(workspace.home, root, ports, api_workers)
     run_servers(servers, workspace.home.logs, dict(os.environ), on_state=_announce)
 
 

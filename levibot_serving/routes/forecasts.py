@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from fastapi import APIRouter, Request
 
@@ -19,13 +20,14 @@ from levibot_serving.contract_forecasts import (
 )
 from levibot_serving.deps import ServedDep, Services, ServicesDep
 from levibot_serving.errors import ApiError, documented, meaning_of
-from levibot_serving.forecasting import expect_served, explained, find_input, forecast
+from levibot_serving.forecasting import expect_served, forecast
 from levibot_serving.predictor import utc
 from levibot_serving.recent_features import sent_market
 from levibot_serving.security.dependencies import PrincipalDep, charge_further_forecasts
 from levibot_serving.served import ServedModel
 
 router = APIRouter(tags=["ai"])
+_BATCH: Final = "/ai/predict/batch"
 
 
 @router.post("/ai/predict", response_model=Prediction, responses=documented(400, 404, 422, 503))
@@ -36,14 +38,11 @@ async def post_prediction(services: ServicesDep, served: ServedDep, asked: Predi
     too few, not successive, not closed, or not numbers are refused with the cause (`unusable_candles`).
     """
     expect_served(served, asked.timeframe, asked.horizon)
-    now_ms = services.now_ms()
     sent = None if asked.candles is None else sent_market(asked.candles, asked.leader_candles, asked)
-    found = await find_input(services, served, asked.symbol, now_ms, sent)
-    prediction = forecast(services, served, asked.symbol, found, now_ms)
-    return await explained(served, prediction, found, now_ms) if asked.explain else prediction
+    return await forecast(services, served, asked.symbol, services.now_ms(), sent, explain=asked.explain)
 
 
-@router.post("/ai/predict/batch", response_model=BatchAnswer, responses=documented(400, 422, 503))
+@router.post(_BATCH, response_model=BatchAnswer, responses=documented(400, 422, 503))
 async def post_predictions(
     request: Request, services: ServicesDep, served: ServedDep, principal: PrincipalDep, asked: BatchRequest
 ) -> BatchAnswer:
@@ -70,8 +69,8 @@ async def _item(
     try:
         own = candles.get(symbol)
         sent = None if own is None else sent_market(own, candles.get(LEADER, ()), asked)
-        found = await find_input(services, served, normalize_symbol(text), now_ms, sent)
-        return BatchItem(symbol=symbol, prediction=forecast(services, served, symbol, found, now_ms), error=None)
+        prediction = await forecast(services, served, normalize_symbol(text), now_ms, sent, _BATCH)
+        return BatchItem(symbol=symbol, prediction=prediction, error=None)
     except ApiError as error:
         refusal = ForecastError(status=error.status, code=error.code, message=str(error), details=error.details)
     except LevibotError as error:

@@ -9,6 +9,7 @@ from levibot_serving.contract import Alive, Health, Ready
 from levibot_serving.deps import ServedDep, ServicesDep, read_store
 from levibot_serving.errors import documented
 from levibot_serving.health import examine
+from levibot_serving.metrics_state import ParityState, ServingState
 from levibot_serving.operations_metrics import OperationsState
 
 router = APIRouter(tags=["operations"])
@@ -50,11 +51,8 @@ async def get_metrics(services: ServicesDep) -> Response:
     body = await read_store(
         services,
         lambda: services.metrics.render(
-            services.models,
-            services.features,
-            services.vector_log,
-            services.parity,
-            services.now_ms(),
+            ServingState(services.models, services.features, services.now_ms()),
+            ParityState(services.vector_log, services.parity),
             OperationsState(services.operations),
         ),
     )

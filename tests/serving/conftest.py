@@ -27,6 +27,7 @@ from levibot_serving.model_store import ModelStore
 from levibot_serving.operations import build_operations
 from levibot_serving.parity import ParityFigures
 from levibot_serving.registry import ModelRecord
+from levibot_serving.served import ServedModel
 from levibot_serving.vector_log import VectorLog
 
 if TYPE_CHECKING:
@@ -133,6 +134,17 @@ def vector() -> Callable[..., FeatureVector]:
         values = {"return_1": 1.5, "realized_volatility_48": 0.02, "rsi_14": 0.3, "not_needed": 9.0}
         fresh = FeatureVector("BTC/USDT", now_ms - 301_000, now_ms - 1_000, "v1", "recorded", 100.0, values)
         return replace(fresh, **changes)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def served_as() -> Callable[[ModelBundle], ServedModel]:
+    """Makes a tradable served model of a bundle, without a registry."""
+
+    def make(bundle: ModelBundle) -> ServedModel:
+        record = ModelRecord(name=MODEL, version=1, created_ms=1, source="m-1", aliases=("champion",), tags={})
+        return ServedModel(bundle, record, True, (), loaded_at_ms=0, from_cache=False)
 
     return make
 

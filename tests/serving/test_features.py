@@ -93,7 +93,8 @@ def test_an_api_on_redis_answers_names_what_is_missing_and_outlives_a_server_tha
         assert client.get("/healthz").status_code == 503
 
         server.start()
-        assert "BTC/USDT has none" in error_of(asked())["message"]
+        # The circuit is open for a while.
+        eventually(lambda: "BTC/USDT has none" in error_of(asked())["message"])
         store.put([vector()])
         assert asked().status_code == 200
     server.stop()

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,31 @@ def test_the_champion_is_served(store: ModelStore, stub_registry: Any, lightgbm_
     assert store.served.snapshot_id == lightgbm_bundle().manifest.snapshot_id
     assert (store.status.registry_reachable, store.status.problem, store.swaps) == (True, None, 1)
     assert store.status.last_contact_age_s is not None
+
+
+def test_the_last_good_model_answers_while_the_registry_takes_its_time(
+    model_store: Stores, stub_registry: Any, lightgbm_bundle: Bundles, eventually: Callable[..., None]
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 3)
+    model_store().refresh()
+    asked, answer, champion = threading.Event(), threading.Event(), stub_registry.champion
+
+    def slowly(name: str) -> Any:
+        asked.set()
+        assert answer.wait(10)
+        return champion(name)
+
+    stub_registry.champion = slowly
+    store = model_store()
+    store.start()
+    assert asked.wait(10)
+    assert store.served is not None
+    assert (version_of(store), store.served.from_cache) == (3, True)
+    assert store.status.problem == "The model registry has not been asked yet."
+    answer.set()
+    eventually(lambda: store.status.problem is None)
+    assert (version_of(store), store.served.from_cache, store.swaps) == (3, False, 1)
+    store.stop()
 
 
 def test_a_promotion_is_followed_and_a_rollback_needs_no_download(

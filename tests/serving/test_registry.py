@@ -8,7 +8,9 @@ from levibot_core.errors import RegistryError
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.stores.paths import Home
 from levibot_serving.cache import find_bundle
-from levibot_serving.registry import MlflowRegistry
+from levibot_serving.metrics import Metrics
+from levibot_serving.registry import GuardedRegistry, MlflowRegistry
+from levibot_serving.resilience import Dependency, Patience
 
 # MLflow 3.17 maps its tables with what SQLAlchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -102,3 +104,15 @@ def test_a_model_logged_by_mlflow_itself_is_read_without_running_its_code(
         folder.mkdir()
         reader.download(champion, folder)
     assert ModelBundle.load(find_bundle(folder)).manifest == base_rate.manifest
+
+
+def test_a_registry_that_fails_is_left_alone_for_a_while_and_says_why(stub_registry: Any) -> None:
+    patience = Patience(attempts=1, open_after=2, open_seconds=60)
+    guarded = GuardedRegistry(stub_registry, Dependency("model_registry", (RegistryError,), Metrics(), patience))
+    stub_registry.failure = "the registry is away"
+    for _ in range(2):
+        with pytest.raises(RegistryError, match=r"^the registry is away$"):
+            guarded.champion("levibot-5m-h12")
+    stub_registry.failure = "it is asked again"
+    with pytest.raises(RegistryError, match=r"model registry, which does not answer .* the registry is away"):
+        guarded.champion("levibot-5m-h12")

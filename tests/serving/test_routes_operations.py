@@ -124,8 +124,13 @@ async def test_metrics_count_requests_by_route_and_predictions_by_side(
     assert requests("/ai/predict", "200") == 3
     assert requests("/ai/predict", "422") == 1
     assert requests("unmatched", "404") == 2
-    assert found["levibot_predictions_total", (("abstain", "false"), ("side", "long"))] == 2
-    assert found["levibot_predictions_total", (("abstain", "true"), ("side", "flat"))] == 1
+
+    def predictions(side: str, abstain: str) -> float:
+        labels = {"model": "levibot-5m-h12", "version": "3", "side": side, "abstain": abstain, "fallback": abstain}
+        return found["levibot_predictions_total", tuple(sorted(labels.items()))]
+
+    assert predictions("long", "false") == 2
+    assert predictions("flat", "true") == 1
     assert found["levibot_registry_reachable", ()] == 1
     assert found["levibot_champion_served", ()] == 1
     assert found["levibot_model_swaps_total", ()] == 1

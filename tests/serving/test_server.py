@@ -1,5 +1,6 @@
 """The whole thing: a real server that follows a real registry while it is asked without pause."""
 
+import asyncio
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
 from levibot_serving.config import ServingSettings, load_serving_settings
+from levibot_serving.feature_reader import FeatureReader
 
 Bundles = Callable[..., ModelBundle]
 Eventually = Callable[..., None]
@@ -202,6 +204,42 @@ def test_a_champion_altered_in_the_registry_never_serves(
         registry.promote(second)
         eventually(lambda: "Version 2 is not served" in client.get("/healthz").text)
         assert version_served(client) == 1
+
+
+def test_a_request_in_flight_is_answered_when_the_server_is_asked_to_stop(
+    registry: Any,
+    settings: ServingSettings,
+    lightgbm_bundle: Bundles,
+    features: SqliteOnlineStore,
+    vector: Vector,
+    serve: Serve,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features.put([vector()])
+    registry.register(lightgbm_bundle())
+    began, go_on, read = threading.Event(), threading.Event(), FeatureReader.newest
+    answers: list[httpx.Response] = []
+
+    async def slowly(self: FeatureReader, *arguments: Any) -> Any:
+        began.set()
+        while not go_on.is_set():
+            await asyncio.sleep(0.01)
+        return await read(self, *arguments)
+
+    def ask(like: httpx.Client) -> None:
+        address = like.base_url.join("/ai/predict?symbol=BTCUSDT")
+        answers.append(httpx.get(address, headers=like.headers, timeout=10))
+
+    monkeypatch.setattr(FeatureReader, "newest", slowly)
+    with serve(settings) as client:
+        eventually(lambda: version_served(client) == 1)
+        asking = threading.Thread(target=ask, args=(client,))
+        asking.start()
+        assert began.wait(10)
+        threading.Timer(0.3, go_on.set).start()
+    asking.join(10)
+    assert [answer.status_code for answer in answers] == [200]
 
 
 def test_the_program_starts_in_an_empty_home_and_ends_on_a_signal(

@@ -99,6 +99,33 @@ def test_values_that_are_read_are_the_mapping_that_was_put_in_every_way_a_mappin
     assert list(read) == list(read.keys()) == list(values)
     assert list(read.values()) == list(read.unpacked()) == list(values.values())
     assert len(read) == len(read.values()) == len(read.items()) == len(values)
+    backwards = tuple(reversed(values))
+    assert read.pick(backwards) == read.pick(backwards) == tuple(values[name] for name in backwards)
+    with pytest.raises(KeyError):
+        read.pick((*backwards, "".join(values) + "!"))
+
+
+def test_the_change_token_is_another_one_after_every_put_of_whoever_and_the_same_without(
+    store: SqliteOnlineStore, tmp_path: Path
+) -> None:
+    assert store.change_token() is None
+    other, tokens = SqliteOnlineStore(tmp_path / "online.sqlite", ttl_s=60.0), []
+    for number, writer in enumerate([other, store, other, other]):
+        writer.put([vector(ts_ms=1_000 + number)])
+        tokens.append(store.change_token())
+        assert store.change_token() == tokens[-1]
+        assert store.get("BTC/USDT") is not None
+        assert store.change_token() == tokens[-1]
+    assert None not in tokens
+    assert len(set(tokens)) == 4
+    assert store.expires_at_ms("BTC/USDT") is None
+    other.put([replace(vector("ETH/USDT"), source_kind="exchange")])
+    assert store.expires_at_ms("ETH/USDT") is not None
+    for file in tmp_path.glob("online.sqlite*"):
+        file.unlink()
+    assert store.change_token() is None
+    store.close()
+    other.close()
 
 
 def test_a_file_that_is_no_database_is_named_with_the_remedy(tmp_path: Path) -> None:
