@@ -19,7 +19,8 @@ from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.uncertainty import read_uncertainty
 from levibot_serving.cache import ModelCache
 from levibot_serving.config import ServingSettings
-from levibot_serving.registry import CHAMPION, GuardedRegistry, MlflowRegistry, ModelRecord, ModelRegistry
+from levibot_serving.home_registry import open_registry
+from levibot_serving.registry import CHAMPION, GuardedRegistry, ModelRecord, ModelRegistry
 from levibot_serving.resilience import Dependency
 from levibot_serving.served import ServedModel, judge
 
@@ -87,8 +88,8 @@ class ModelStore:
             settings: Where the registry and the local cache are.
             dependency: The circuit that the registry is asked behind; none for somebody who asks once.
         """
-        mlflow = MlflowRegistry(settings.tracking_uri, settings.registry_timeout_seconds)
-        registry = mlflow if dependency is None else GuardedRegistry(mlflow, dependency)
+        asked = open_registry(settings)
+        registry = asked if dependency is None else GuardedRegistry(asked, dependency)
         cache = ModelCache(settings.folders.root / "serving")
         return cls(registry, cache, settings.model_name, settings.registry_poll_seconds)
 

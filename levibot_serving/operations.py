@@ -19,6 +19,7 @@ from levibot_serving.challenger_shadow import ChallengerShadow
 from levibot_serving.config import ServingSettings
 from levibot_serving.contract import Prediction
 from levibot_serving.dagster_client import DagsterClient
+from levibot_serving.home_registry import open_registry
 from levibot_serving.model_store import ModelStore
 from levibot_serving.prediction_journal import PredictionJournal
 from levibot_serving.prediction_stream import PredictionStream
@@ -69,7 +70,7 @@ def build_operations(
     """The parts of a worker, not started; the registry is that of the settings when none is given."""
     home = settings.folders
     mlflow = MlflowRegistry(settings.tracking_uri, settings.registry_timeout_seconds)
-    asked = registry or mlflow
+    asked = registry or open_registry(settings)
     journal = PredictionJournal(PredictionLog(home.predictions), settings.served_log_days)
     cache = ModelCache(home.root / "serving")
     return Operations(

@@ -9,6 +9,7 @@ revision that is not known here, a server's, and everything else about models ar
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,10 @@ _VERSIONS = """
 """
 _TAGS = "SELECT version, key, value FROM model_version_tags WHERE workspace = ? AND name = ?"
 _ALIASES = "SELECT version, alias FROM registered_model_aliases WHERE workspace = ? AND name = ? ORDER BY alias"
+_ORIGIN = """
+    SELECT creation_time, source, storage_location FROM model_versions
+    WHERE workspace = ? AND name = ? AND version = ? AND current_stage IS NOT ?
+"""
 _PUT_TAG = """
     INSERT INTO model_version_tags (workspace, name, version, key, value) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (workspace, key, name, version) DO UPDATE SET value = excluded.value
@@ -48,6 +53,21 @@ def is_known(database: Path) -> bool:
     except sqlite3.DatabaseError:
         return False
     return bool(found) and found <= KNOWN_REVISIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a version came from.
+
+    Attributes:
+        created_ms: When it was registered, UTC milliseconds.
+        source: As it was registered, such as `models:/m-…`.
+        location: The address of its files.
+    """
+
+    created_ms: int
+    source: str
+    location: str
 
 
 class AliasDatabase(RegisteredVersions):
@@ -78,6 +98,19 @@ class AliasDatabase(RegisteredVersions):
             )
             for version, run_id, created_ms in rows
         ]
+
+    def origin(self, version: int) -> Origin:
+        """Where a version came from.
+
+        Raises:
+            RegistryError: there is no such version, or the database cannot be read.
+        """
+        with self._connected() as connection:
+            row = connection.execute(_ORIGIN, (_WORKSPACE, self.model_name, version, _DELETED)).fetchone()
+        if row is None:
+            raise RegistryError(f"Expected a version {version} of {self.model_name}, was none. See the list of models.")
+        created_ms, source, location = row
+        return Origin(int(created_ms), str(source), str(location or source))
 
     def annotate(self, version: int, tags: Mapping[str, str]) -> None:
         """See `RegisteredVersions.annotate`; all tags or none.

@@ -34,6 +34,7 @@ forecasts = st.builds(
     unpaid=st.none() | st.text(max_size=9),
     outlook=st.none()
     | st.builds(ReturnOutlook, numbers, st.none() | numbers, st.none() | numbers, st.none() | numbers),
+    novelty=st.none() | st.floats(0, 1),
 )
 
 

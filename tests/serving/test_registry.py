@@ -8,19 +8,26 @@ from levibot_core.errors import RegistryError
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.stores.paths import Home
 from levibot_serving.cache import find_bundle
+from levibot_serving.home_registry import HomeRegistry
 from levibot_serving.metrics import Metrics
-from levibot_serving.registry import GuardedRegistry, MlflowRegistry
+from levibot_serving.registry import GuardedRegistry, MlflowRegistry, ModelRegistry
 from levibot_serving.resilience import Dependency, Patience
 
 # MLflow 3.17 maps its tables with what SQLAlchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
 
+@pytest.fixture(params=["mlflow", "database"])
+def reader(request: pytest.FixtureRequest, home: Home) -> ModelRegistry:
+    """Both ways to read the registry of a home."""
+    mlflow = MlflowRegistry(home.tracking_uri, 2)
+    return mlflow if request.param == "mlflow" else HomeRegistry(home, mlflow)
+
+
 def test_the_champion_and_its_files_are_found(
-    registry: Any, home: Home, base_rate: ModelBundle, tmp_path: Path
+    registry: Any, reader: ModelRegistry, base_rate: ModelBundle, tmp_path: Path
 ) -> None:
     registry.register(base_rate, {"tradable": "false", "snapshot_id": "none"})
-    reader = MlflowRegistry(home.tracking_uri, 2)
     champion = reader.champion("levibot-5m-h12")
     assert champion is not None
     assert (champion.version, champion.aliases) == (1, ("champion",))
@@ -32,24 +39,36 @@ def test_the_champion_and_its_files_are_found(
     assert ModelBundle.load(find_bundle(folder)).manifest == base_rate.manifest
 
 
-def test_a_registry_without_a_champion_answers_none(registry: Any, home: Home, base_rate: ModelBundle) -> None:
+def test_both_readers_say_the_same(registry: Any, home: Home, base_rate: ModelBundle) -> None:
+    registry.register(base_rate, {"tradable": "false"})
+    mlflow = MlflowRegistry(home.tracking_uri, 2)
+    own = HomeRegistry(home, mlflow)
+    assert own.champion("levibot-5m-h12") == mlflow.champion("levibot-5m-h12")
+    assert own.record_of("levibot-5m-h12", 1) == mlflow.record_of("levibot-5m-h12", 1)
+    assert own.challenger("levibot-5m-h12") is None
+    for registered in (own, mlflow):
+        with pytest.raises(RegistryError):
+            registered.record_of("levibot-5m-h12", 2)
+
+
+def test_a_registry_without_a_champion_answers_none(
+    registry: Any, reader: ModelRegistry, base_rate: ModelBundle
+) -> None:
     registry.register(base_rate, promote=False)
-    reader = MlflowRegistry(home.tracking_uri, 2)
     assert reader.champion("levibot-5m-h12") is None
     assert reader.champion("levibot-1h-h1") is None
 
 
-def test_a_missing_database_is_not_created(home: Home) -> None:
+def test_a_missing_database_is_not_created(reader: ModelRegistry, home: Home) -> None:
     with pytest.raises(RegistryError, match="no such file"):
-        MlflowRegistry(home.tracking_uri, 2).champion("levibot-5m-h12")
+        reader.champion("levibot-5m-h12")
     assert list(home.mlflow.iterdir()) == []
 
 
 def test_a_database_that_was_moved_away_or_restored_is_noticed(
-    registry: Any, home: Home, base_rate: ModelBundle, migrated_registry: Path
+    registry: Any, reader: ModelRegistry, home: Home, base_rate: ModelBundle, migrated_registry: Path
 ) -> None:
     registry.register(base_rate)
-    reader = MlflowRegistry(home.tracking_uri, 2)
     assert reader.champion("levibot-5m-h12") is not None
     registry.database.rename(home.mlflow / "elsewhere.db")
     with pytest.raises(RegistryError):
@@ -97,7 +116,7 @@ def test_a_model_logged_by_mlflow_itself_is_read_without_running_its_code(
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        reader = MlflowRegistry(home.tracking_uri, 2)
+        reader = HomeRegistry(home, MlflowRegistry(home.tracking_uri, 2))
         champion = reader.champion("levibot-5m-h12")
         assert champion is not None
         folder = tmp_path / "download"
