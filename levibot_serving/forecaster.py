@@ -51,7 +51,7 @@ class Forecaster:
         *,
         sent: bool = False,
     ) -> Prediction:
-        """The model's forecast from these features, counted and logged.
+        """The model's forecast from these features, timed and logged.
 
         Args:
             served: The model.
@@ -74,7 +74,6 @@ class Forecaster:
         prediction = answer(served, symbol, newest.vector, said, now_ms, self._grace_seconds, note, why)
         if not sent:
             self._vector_log.record(newest.vector, served.record.name, served.version, now_ms)
-        metrics.count_prediction(prediction)
         metrics.observe_stage(endpoint, "model", asked - started)
         metrics.observe_stage(endpoint, "answer", perf_counter() - asked)
         return prediction

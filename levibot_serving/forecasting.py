@@ -154,9 +154,10 @@ async def fresher_than(
 
 
 def conclude(services: Services, prediction: Prediction, found: ForecastInput, now_ms: int) -> Prediction:
-    """The last step of every forecast: the kill switch, the journal, the challenger. Never waits, never fails."""
+    """The last step of every forecast: kill switch, count, journal, challenger. It never waits and never fails."""
     operations = services.operations
     given = operations.silenced(prediction)
+    services.metrics.count_prediction(given)
     # Whatever the caller said of his candles, nobody here saw them.
     operations.journal.record(given, source=REQUEST if found.sent else None)
     if not found.sent:

@@ -21,7 +21,7 @@ from levibot_serving.routes import ROUTERS
 from levibot_serving.routes.ai import add_prediction_route
 from levibot_serving.security.security import Security, secure
 from levibot_serving.shutdown import told_of_shutdown
-from levibot_serving.tracing import telemetry
+from levibot_serving.tracing import telemetry_of
 from levibot_serving.worker_metrics import forget_this_worker
 
 
@@ -54,6 +54,7 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
                     yield
         forget_this_worker()
 
+    telemetry = telemetry_of(os.environ)
     app = FastAPI(
         title="LeviBot inference",
         summary="Forecasts of the promoted model, with reasons when they may not be traded on.",
@@ -62,11 +63,11 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         # Their pages load scripts from elsewhere; `/docs` is a page of ours.
         docs_url=None,
         redoc_url=None,
-        telemetry=telemetry(os.environ),
+        telemetry=telemetry,
     )
     app.state.metrics = metrics
     add_error_handlers(app)
-    add_prediction_route(app)
+    add_prediction_route(app, traced=telemetry["tracing"])
     for router in ROUTERS:
         app.include_router(router)
     # After every route, and within what every request gets.

@@ -17,7 +17,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 _NOT_TRACED = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 
-def telemetry(environment: Mapping[str, str]) -> TelemetryConfig:
+def telemetry_of(environment: Mapping[str, str]) -> TelemetryConfig:
     """What FastAPI is told about telemetry: traces where the environment names a collector, else nothing at all."""
     traced = any(environment.get(name) for name in _ENDPOINTS)
     if traced:

@@ -10,13 +10,12 @@ from levibot_core.models.explanation import TOP_CONTRIBUTIONS
 from levibot_serving.contract import ModelMeta, Models, Prediction, RegistryState
 from levibot_serving.contract_explanation import Explanation
 from levibot_serving.contract_forecasts import spelled_inside, timeframe_name
-from levibot_serving.deps import ServedDep, ServicesDep, read_store, served_model, services_of
+from levibot_serving.deps import ServedDep, Services, ServicesDep, served_model
 from levibot_serving.errors import documented
 from levibot_serving.explainer import explain_forecast
-from levibot_serving.features import newest_features
-from levibot_serving.forecasting import expect_served, forecast
+from levibot_serving.forecasting import expect_served, find_input, forecast
 from levibot_serving.predictor import horizon_minutes, utc
-from levibot_serving.remembered_query import RememberedQueryRoute
+from levibot_serving.repeated_questions import RepeatedQuestions, ShortPath
 from levibot_serving.served import ServedModel
 
 router = APIRouter(tags=["ai"])
@@ -37,39 +36,48 @@ ExplainQuery = Annotated[bool, Query(description="Also say what each value of th
 HorizonQuery = Annotated[int, Query(ge=1, description="Minutes; must be what the model forecasts", examples=[60])]
 
 
-# On the hot path every layer counts: no dependencies to solve, and no second validation of an answer that was validated
-# when it was made. Not a plain `def`: the work takes well under a millisecond, less than a hand-over to a thread.
-async def get_prediction(
-    request: Request,
-    symbol: SymbolQuery,
-    timeframe: TimeframeQuery | None = None,
-    horizon: HorizonQuery | None = None,
-    explain: ExplainQuery = False,
-) -> Response:
-    """The champion's forecast for one symbol, from its newest features.
+def add_prediction_route(app: FastAPI, *, traced: bool = False) -> None:
+    """Add `GET /ai/predict` to the application itself, ahead of the routers: it is asked a hundred times as often.
 
-    Where the online store has none, or old ones, they are computed from the newest candles of the home and the answer
-    is flagged; where that cannot be done either, there is no number.
+    Repeated questions go a shorter way, except where requests are `traced`: FastAPI makes the spans.
     """
-    services = services_of(request)
-    served = served_model(services)
-    if timeframe is not None or horizon is not None:
-        expect_served(served, timeframe, horizon)
-    prediction = await forecast(services, served, symbol, services.now_ms(), explain=explain)
-    return Response(prediction.model_dump_json(by_alias=True), media_type="application/json")
+    questions = RepeatedQuestions("/ai/predict", _predicted)
 
+    async def get_prediction(
+        request: Request,
+        symbol: SymbolQuery,
+        timeframe: TimeframeQuery | None = None,
+        horizon: HorizonQuery | None = None,
+        explain: ExplainQuery = False,
+    ) -> Response:
+        """The champion's forecast for one symbol, from its newest features.
 
-def add_prediction_route(app: FastAPI) -> None:
-    """Add `GET /ai/predict` to the application itself, ahead of the routers: it is asked a hundred times as often."""
+        Where the online store has none, or old ones, they are computed from the newest candles of the home and the
+        answer is flagged; where that cannot be done either, there is no number.
+        """
+        return await questions.ask(request, symbol=symbol, timeframe=timeframe, horizon=horizon, explain=explain)
+
     app.router.add_api_route(
-        "/ai/predict",
+        questions.path,
         get_prediction,
         methods=["GET"],
         tags=["ai"],
         response_model=Prediction,
         responses=documented(400, 404, 422, 503),
-        route_class_override=RememberedQueryRoute,
     )
+    if not traced:
+        app.add_middleware(ShortPath, questions=questions)
+
+
+# No second validation of an answer that was validated when it was made. Not in a thread: the work takes well under a
+# millisecond, less than a hand-over.
+async def _predicted(app: FastAPI, *, symbol: str, timeframe: str | None, horizon: int | None, explain: bool) -> bytes:
+    services: Services = app.state.services
+    served = served_model(services)
+    if timeframe is not None or horizon is not None:
+        expect_served(served, timeframe, horizon)
+    prediction = await forecast(services, served, symbol, services.now_ms(), explain=explain)
+    return prediction.model_dump_json(by_alias=True).encode()
 
 
 # A thread: taking a forecast apart costs the time of hundreds of forecasts, and must not hold up those.
@@ -85,8 +93,7 @@ async def get_explanation(
     """Why the champion forecasts what it does for one symbol now: what each value of its newest features adds."""
     expect_served(served, timeframe, horizon)
     now_ms = services.now_ms()
-    manifest = served.bundle.manifest
-    newest = await read_store(services, lambda: newest_features(services.features, manifest, symbol, now_ms))
+    newest = (await find_input(services, served, symbol, now_ms)).newest
     return await run_in_threadpool(explain_forecast, served, symbol, newest.vector, now_ms, top, newest.bars)
 
 

@@ -50,6 +50,18 @@ async def test_a_prediction_has_every_field_of_the_contract(
     assert datetime.fromisoformat(body["as_of"]) < datetime.fromisoformat(body["timestamp"])
 
 
+async def test_a_repeated_question_is_answered_with_the_newest_features(
+    api: Api, stub_registry: Any, lightgbm_bundle: Bundles, features: SqliteOnlineStore, vector: Vector
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 3)
+    prices = []
+    async with api() as client:
+        for close in (100.0, 100.0, 101.0, 102.0):
+            features.put([vector(close=close)])
+            prices.append((await client.get("/ai/predict?symbol=BTCUSDT")).json()["_current_price"])
+    assert prices == [100.0, 100.0, 101.0, 102.0]
+
+
 async def test_timeframe_and_horizon_may_be_given_when_they_are_what_is_served(
     api: Api, stub_registry: Any, lightgbm_bundle: Bundles, features: SqliteOnlineStore, vector: Vector
 ) -> None:

@@ -50,6 +50,27 @@ async def test_the_kill_switch_is_thrown_recorded_and_told(
     ]
 
 
+async def test_a_repeated_question_is_silenced_at_once_and_counted_as_what_was_given(
+    api: Api, stub_registry: Any, lightgbm_bundle: Bundles, features: SqliteOnlineStore, vector: Vector
+) -> None:
+    stub_registry.hold(lightgbm_bundle(), 3)
+    features.put([vector()])
+    given: list[dict[str, Any]] = []
+    async with api(role="admin") as client:
+        for on in (False, True, False):
+            await client.post("/live/kill", json={"on": on, "reason": "misquotes"})
+            given += [(await client.get("/ai/predict?symbol=BTCUSDT")).json() for _ in range(2)]
+        metrics = (await client.get("/metrics")).text
+    assert [(one["side"], one["tradable"], one["abstain"]) for one in given] == [
+        *[("long", True, False)] * 2,
+        *[("flat", False, True)] * 2,
+        *[("long", True, False)] * 2,
+    ]
+    labels = 'fallback="false",model="levibot-5m-h12"'
+    assert f'levibot_predictions_total{{abstain="false",{labels},side="long",version="3"}} 4.0' in metrics
+    assert f'levibot_predictions_total{{abstain="true",{labels},side="flat",version="3"}} 2.0' in metrics
+
+
 async def test_the_switch_goes_on_even_where_it_cannot_be_recorded_and_never_off_unrecorded(
     api: Api, home: Home, error_of: ErrorOf
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from levibot_serving.tracing import telemetry
+from levibot_serving.tracing import telemetry_of
 
 PROGRAM = """
 import asyncio
@@ -62,7 +62,7 @@ def collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
 
 def test_without_a_collector_nothing_is_traced() -> None:
-    off = telemetry({"OTEL_EXPORTER_OTLP_ENDPOINT": ""})
+    off = telemetry_of({"OTEL_EXPORTER_OTLP_ENDPOINT": ""})
     assert not any(off[key] for key in ("tracing", "metrics", "logs", "operation_spans", "auto_configure"))
 
 
