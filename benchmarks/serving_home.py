@@ -201,6 +201,14 @@ def _bundle(booster: lightgbm.Booster, features: tuple[str, ...], seed: int) -> 
     return ModelBundle.build(identity, LIGHTGBM, files, calibrator, parts)
 
 
-def mlflow_question(served: ServedHome) -> str:
-    """The body of a request to `/invocations`: the fastest of the forms that MLflow takes, a bare matrix."""
+def mlflow_question(served: ServedHome, *, named: bool) -> str:
+    """The body of a request to `/invocations`.
+
+    Args:
+        served: Whose model is asked.
+        named: With the names of the features, the form that MLflow's documentation begins with; else a bare matrix, the
+            fastest form it takes, in which a column that moved is not noticed.
+    """
+    if named:
+        return json.dumps({"dataframe_split": {"columns": matrix_columns(served.features), "data": [served.row()]}})
     return json.dumps({"inputs": [served.row()]})

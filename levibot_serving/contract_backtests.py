@@ -12,7 +12,7 @@ class BacktestRequest(BaseModel):
     """A backtest of the champion on one symbol's newest days."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_extra={"examples": [{"symbol": "BTC/USDT", "days": 30}]}
+        strict=True, frozen=True, extra="forbid", json_schema_extra={"examples": [{"symbol": "BTC/USDT", "days": 30}]}
     )
 
     symbol: Symbol

@@ -85,7 +85,10 @@ class Activation(BaseModel):
     """Make a version the champion."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_extra={"examples": [{"version": 7, "reason": "beats version 6"}]}
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"version": 7, "reason": "beats version 6"}]},
     )
 
     version: int = Field(ge=1)
@@ -97,7 +100,7 @@ class Rollback(BaseModel):
     """Make the champion before the present one champion again."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_extra={"examples": [{"reason": "it loses money"}]}
+        strict=True, frozen=True, extra="forbid", json_schema_extra={"examples": [{"reason": "it loses money"}]}
     )
 
     reason: str = Reason
@@ -135,7 +138,9 @@ class ChampionChange(BaseModel):
 class Selection(BaseModel):
     """The name of a model that should answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"examples": [{"name": "lightgbm"}]})
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", json_schema_extra={"examples": [{"name": "lightgbm"}]}
+    )
 
     name: str = Field(min_length=1, max_length=100, description="A registered model or a family of models")
 
@@ -159,7 +164,10 @@ class KillRequest(BaseModel):
     """Throw the kill switch."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_extra={"examples": [{"on": True, "reason": "exchange misquotes"}]}
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"on": True, "reason": "exchange misquotes"}]},
     )
 
     on: bool

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StrictBool, StrictInt
 
 from levibot_core.config import SourceKind
 from levibot_core.errors import LevibotError
@@ -43,8 +43,10 @@ TimeframeName = Annotated[
     Field(max_length=8, description="Must be what the model forecasts on", examples=["5m"]),
     AfterValidator(timeframe_name),
 ]
-_TimeMs = Annotated[int, Field(ge=0, le=_LATEST_MS)]
-Candle = tuple[_TimeMs, float | None, float | None, float | None, float | None, float | None]
+_TimeMs = Annotated[StrictInt, Field(ge=0, le=_LATEST_MS)]
+_Number = Annotated[float, Strict()]
+"""A number of JSON: a text that looks like one is refused, as OpenAPI says, and not guessed at."""
+Candle = tuple[_TimeMs, _Number | None, _Number | None, _Number | None, _Number | None, _Number | None]
 """Open time (UTC milliseconds), open, high, low, close, volume, as ccxt gives it."""
 Candles = Annotated[
     tuple[Candle, ...],
@@ -63,18 +65,18 @@ class AskedForecast(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     timeframe: TimeframeName | None = None
-    horizon: int | None = Field(None, ge=1, description="Minutes; must be what the model forecasts")
+    horizon: StrictInt | None = Field(None, ge=1, description="Minutes; must be what the model forecasts")
     candles_source: SourceKind | None = Field(
         None,
         description="Which market the candles are of, by your word. Without it the answer is not tradable: nobody "
         "said that they are real.",
     )
-    funding: tuple[tuple[_TimeMs, float], ...] = Field(
+    funding: tuple[tuple[_TimeMs, _Number], ...] = Field(
         (),
         max_length=1000,
         description="[settlement in UTC milliseconds, rate]; the home's own where you send none",
     )
-    fear_greed: tuple[tuple[_TimeMs, Annotated[int, Field(ge=0, le=100)]], ...] = Field(
+    fear_greed: tuple[tuple[_TimeMs, Annotated[StrictInt, Field(ge=0, le=100)]], ...] = Field(
         (), max_length=1000, description="[start of the day in UTC milliseconds, index]; the home's own without"
     )
 
@@ -103,7 +105,7 @@ class PredictRequest(AskedForecast):
         max_length=MOST_CANDLES,
         description="Of BTC/USDT, at the same times, where the model looks at it; the home's own without",
     )
-    explain: bool = Field(False, description="Also say what each value of the row adds")
+    explain: StrictBool = Field(False, description="Also say what each value of the row adds")
 
 
 class BatchRequest(AskedForecast):

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictBool, StringConstraints
 
 from levibot_core.security.roles import Role
 from levibot_core.security.strength import LONGEST_PASSWORD
@@ -22,7 +22,9 @@ class Credentials(BaseModel):
 
     username: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     password: Annotated[SecretStr, Field(min_length=1, max_length=LONGEST_PASSWORD)]
-    cookie: bool = Field(False, description="For browsers: the token is put into a cookie and not into the answer")
+    cookie: StrictBool = Field(
+        False, description="For browsers: the token is put into a cookie and not into the answer"
+    )
 
 
 class RefreshRequest(BaseModel):

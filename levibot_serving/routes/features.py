@@ -25,8 +25,10 @@ SymbolPath = Annotated[
 SymbolsQuery = Annotated[
     str, Query(min_length=3, max_length=2000, description="Symbols, comma-separated", examples=["BTCUSDT,ETHUSDT"])
 ]
+# As long as all the names there are, and not so long that the server would not take the address.
 NamesQuery = Annotated[
-    str | None, Query(max_length=20_000, description="Features to give, comma-separated; all without")
+    str | None,
+    Query(max_length=10_000, pattern=r"^[a-z0-9_, ]*$", description="Features to give, comma-separated; all without"),
 ]
 
 

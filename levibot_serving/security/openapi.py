@@ -9,7 +9,6 @@ from levibot_serving.security.permissions import Permission
 from levibot_serving.security.routing import RouteTable
 
 _SCHEME: Final = "token"
-_REFUSALS: Final = {401: "Unauthorized", 403: "Forbidden", 413: "Content Too Large", 504: "Gateway Timeout"}
 _RATE_HEADERS: Final = {
     "Retry-After": {"description": "Seconds until one more is allowed", "schema": {"type": "integer"}},
 }
@@ -40,7 +39,8 @@ def document_security(app: FastAPI, routes: RouteTable) -> None:
 
 
 def _document(operation: dict[str, Any], line: Permission) -> None:
-    statuses = [413, 504] if line.method != "GET" else [504]
+    # A body that is no JSON at all is a bad request before anybody asks whether it fits.
+    statuses = [400, 413, 504] if line.method != "GET" else [504]
     if not line.public:
         operation["security"] = [{_SCHEME: []}]
         roles = ", ".join(sorted(line.roles))

@@ -1,10 +1,12 @@
 """Real bundles, a real MLflow registry and a real server, kept as cheap as they can be."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from levibot_core.stores.online import FeatureVector, SqliteOnlineStore
 from levibot_core.stores.paths import Home
 from levibot_serving.cache import ModelCache
 from levibot_serving.config import ServingSettings, load_serving_settings
+from levibot_serving.dagster_client import LAUNCH
 from levibot_serving.deps import Services
 from levibot_serving.main import create_app
 from levibot_serving.model_store import ModelStore
@@ -314,3 +317,54 @@ def error_of() -> Callable[[httpx.Response], dict[str, object]]:
         return error
 
     return read
+
+
+class StubDagster(ThreadingHTTPServer):
+    """Queues what it is asked for, remembers it, and can be told to answer something else."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.launched: list[dict[str, Any]] = []
+        self.answer: Any = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StubDagster
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.dumps(self.server.answer or {"data": self._data(asked)}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _data(self, asked: dict[str, Any]) -> dict[str, Any]:
+        launched = self.server.launched
+        if asked["query"] == LAUNCH:
+            launched.append(asked["variables"]["parameters"])
+            return {"launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": f"run-{len(launched)}"}}}
+        (tag,) = asked["variables"]["filter"]["tags"]
+        found = [
+            {"runId": f"run-{number}"}
+            for number, parameters in enumerate(launched, start=1)
+            if tag in parameters["executionMetadata"]["tags"]
+        ]
+        return {"runsOrError": {"__typename": "Runs", "results": found}}
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def dagster() -> Iterator[StubDagster]:
+    with StubDagster() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

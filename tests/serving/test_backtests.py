@@ -1,9 +1,5 @@
 """Asking Dagster for a backtest: queries that fit its schema, and one run per idempotency key."""
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -11,71 +7,18 @@ import pytest
 from levibot_core.stores.paths import Home
 from levibot_serving.backtests import Backtests
 from levibot_serving.contract_backtests import BacktestRequest
-from levibot_serving.dagster_client import LAUNCH, DagsterClient, DagsterUnavailableError
+from levibot_serving.dagster_client import DagsterClient, DagsterUnavailableError
 from levibot_serving.errors import ApiError
 
 REQUEST = BacktestRequest(symbol="BTCUSDT", days=7)
 
 
-class StubDagster(ThreadingHTTPServer):
-    """Queues what it is asked for, remembers it, and can be told to answer something else."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.launched: list[dict[str, Any]] = []
-        self.answer: Any = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: StubDagster
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        body = json.dumps(self.server.answer or {"data": self._data(asked)}).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _data(self, asked: dict[str, Any]) -> dict[str, Any]:
-        launched = self.server.launched
-        if asked["query"] == LAUNCH:
-            launched.append(asked["variables"]["parameters"])
-            return {"launchRun": {"__typename": "LaunchRunSuccess", "run": {"runId": f"run-{len(launched)}"}}}
-        (tag,) = asked["variables"]["filter"]["tags"]
-        found = [
-            {"runId": f"run-{number}"}
-            for number, parameters in enumerate(launched, start=1)
-            if tag in parameters["executionMetadata"]["tags"]
-        ]
-        return {"runsOrError": {"__typename": "Runs", "results": found}}
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-
 @pytest.fixture
-def dagster() -> Iterator[StubDagster]:
-    with StubDagster() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def backtests(home: Home, dagster: StubDagster) -> Backtests:
+def backtests(home: Home, dagster: Any) -> Backtests:
     return Backtests(home, DagsterClient(dagster.url))
 
 
-def test_the_same_key_is_one_backtest_and_another_is_another(
-    backtests: Backtests, dagster: StubDagster, home: Home
-) -> None:
+def test_the_same_key_is_one_backtest_and_another_is_another(backtests: Backtests, dagster: Any, home: Home) -> None:
     first = backtests.queue(REQUEST, "key-number-1", "ada")
     assert backtests.queue(REQUEST, "key-number-1", "ada") == first
     other = backtests.queue(REQUEST, None, "ada")
@@ -130,7 +73,7 @@ def test_what_was_asked_for_is_listed_until_its_report_is_there(backtests: Backt
     ],
 )
 def test_a_refusal_of_dagster_is_told_and_leaves_nothing(
-    backtests: Backtests, dagster: StubDagster, home: Home, answer: Any, told: str
+    backtests: Backtests, dagster: Any, home: Home, answer: Any, told: str
 ) -> None:
     dagster.answer = answer
     with pytest.raises(DagsterUnavailableError, match=told):
