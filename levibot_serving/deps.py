@@ -10,6 +10,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from levibot_core.errors import RegistryError
+from levibot_core.resilience import Dependency
 from levibot_core.stores.online import OnlineStore
 from levibot_serving.config import ServingSettings
 from levibot_serving.errors import ApiError
@@ -20,7 +21,6 @@ from levibot_serving.metrics import Metrics
 from levibot_serving.model_store import ModelStore
 from levibot_serving.operations import Operations, open_operations
 from levibot_serving.parity import ParityFigures
-from levibot_serving.resilience import Dependency
 from levibot_serving.served import ServedModel
 from levibot_serving.vector_log import VectorLog
 

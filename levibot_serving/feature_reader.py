@@ -22,6 +22,7 @@ from levibot_core.errors import (
 )
 from levibot_core.market.timeframe import Timeframe
 from levibot_core.models.bundle import BundleManifest
+from levibot_core.resilience import CircuitOpenError, Dependency
 from levibot_core.stores.online import FeatureHistory, FeatureVector, OnlineStore, SqliteOnlineStore
 from levibot_core.stores.online_vector import now_ms as store_now_ms
 from levibot_serving.config import ServingSettings
@@ -29,7 +30,6 @@ from levibot_serving.features import NewestFeatures, newest_features
 from levibot_serving.lane import Lane
 from levibot_serving.metrics import Metrics
 from levibot_serving.predictor import expect_known
-from levibot_serving.resilience import CircuitOpenError, Dependency
 
 _STORE_FAILURES = (OnlineStoreError, LakeCorruptionError, HomeNotWritableError)
 CACHE_NAME = "features"

@@ -23,11 +23,11 @@ from redis.retry import Retry
 
 from levibot_core.models.ensemble_bundle import MemberForecast
 from levibot_core.models.uncertainty import ReturnOutlook
+from levibot_core.resilience import CircuitOpenError, Dependency, Patience
 from levibot_core.stores.online_vector import FeatureVector
 from levibot_serving.features import NewestFeatures
 from levibot_serving.metrics import Metrics
 from levibot_serving.predictor import Forecast
-from levibot_serving.resilience import CircuitOpenError, Dependency, Patience
 from levibot_serving.served import ServedModel
 
 SHARED_LIFETIME_S: Final = 60

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from levibot_core.errors import LevibotError, MissingFeatureError, OnlineStoreError
 from levibot_core.features.sent_market import SentMarket
 from levibot_core.models.explanation import TOP_CONTRIBUTIONS
+from levibot_core.resilience import CircuitOpenError
 from levibot_serving.contract import Prediction
 from levibot_serving.deps import Services
 from levibot_serving.errors import ApiError
@@ -21,7 +22,6 @@ from levibot_serving.features import NewestFeatures
 from levibot_serving.model_store import StoreStatus
 from levibot_serving.predictor import doubt_about_age, expect_known, horizon_minutes, timeframe_named
 from levibot_serving.recent_features import REQUEST
-from levibot_serving.resilience import CircuitOpenError
 from levibot_serving.served import ServedModel
 
 HOT_ENDPOINT: Final = "/ai/predict"

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from levibot_core.resilience import CircuitState
 from levibot_serving.contract import Prediction
-from levibot_serving.resilience import CircuitState
 from levibot_serving.worker_metrics import WORKERS_FOLDER_VARIABLE
 
 Stage = Literal["features", "model", "answer"]
@@ -113,15 +113,15 @@ class Metrics:
         self._kept_features.labels(reason).inc()
 
     def count_retry(self, dependency: str) -> None:
-        """See `levibot_serving.resilience.DependencyObserver`."""
+        """See `levibot_core.resilience.DependencyObserver`."""
         self._retries.labels(dependency).inc()
 
     def count_dependency_failure(self, dependency: str) -> None:
-        """See `levibot_serving.resilience.DependencyObserver`."""
+        """See `levibot_core.resilience.DependencyObserver`."""
         self._failures.labels(dependency).inc()
 
     def set_circuit_state(self, dependency: str, state: CircuitState) -> None:
-        """See `levibot_serving.resilience.DependencyObserver`."""
+        """See `levibot_core.resilience.DependencyObserver`."""
         self._circuits.labels(dependency).set(_CIRCUIT_VALUES[state])
 
     def count_auth_failure(self, reason: str) -> None:

@@ -17,11 +17,11 @@ import numpy as np
 from levibot_core.errors import BundleError, HomeNotWritableError, LevibotError, RegistryError
 from levibot_core.models.bundle import ModelBundle
 from levibot_core.models.uncertainty import read_uncertainty
+from levibot_core.resilience import Dependency
 from levibot_serving.cache import ModelCache
 from levibot_serving.config import ServingSettings
 from levibot_serving.home_registry import open_registry
 from levibot_serving.registry import CHAMPION, GuardedRegistry, ModelRecord, ModelRegistry
-from levibot_serving.resilience import Dependency
 from levibot_serving.served import ServedModel, judge
 
 logger = logging.getLogger(__name__)

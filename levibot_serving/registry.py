@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from levibot_core.errors import RegistryError
 from levibot_core.registry.versions import CHALLENGER, CHAMPION
-from levibot_serving.resilience import CircuitOpenError, Dependency
+from levibot_core.resilience import CircuitOpenError, Dependency
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +29,10 @@ DAY = 24 * HOUR
 START = 1_735_689_600_000  # 2025-01-01 00:00 UTC
 BARS = 2_200  # five pages of MEXC, three of Binance
 NOW = START + BARS * STEP + 1_000
-IMPATIENT = RetryPolicy(attempts=4, first_wait_s=0.001, longest_wait_s=0.01, request_timeout_s=2.0, pause_ms=1)
+# Sources are shared by tests, so that no circuit may open in one and refuse the next.
+IMPATIENT = RetryPolicy(
+    attempts=4, first_wait_s=0.001, longest_wait_s=0.01, request_timeout_s=2.0, pause_ms=1, open_after=1_000
+)
 BOTH = pytest.mark.parametrize("exchange", ["mexc", "binance"])
 
 Start = Callable[..., Any]
@@ -140,6 +145,24 @@ def test_a_fault_that_does_not_pass_ends_in_an_error_after_the_attempts(
     with pytest.raises(SourceUnreachableError, match=r"in up to 4 attempts.*LEVIBOT_SOURCE=recorded.*simulated"):
         fetched(sources[exchange])
     assert len(server.asked("klines")) == IMPATIENT.attempts
+
+
+def test_an_exchange_that_fails_again_and_again_is_left_alone_for_a_while(start: Start, replay: ModuleType) -> None:
+    server = start()
+    policy = replace(IMPATIENT, open_after=2, open_s=0.5)
+    source = open_exchange(("binance",), server.base_url("binance"), policy)
+    server = start(fault_forever=replay.Fault.SERVER_ERROR)
+
+    for _ in range(2):
+        with pytest.raises(SourceUnreachableError, match="in up to 4 attempts"):
+            fetched(source)
+    with pytest.raises(SourceUnreachableError, match=r"to several requests \(binance: CircuitOpenError"):
+        fetched(source)
+    assert len(server.asked("klines")) == 2 * IMPATIENT.attempts
+
+    start()
+    time.sleep(policy.open_s)
+    assert fetched(source).height == BARS
 
 
 @BOTH

@@ -6,12 +6,12 @@ import pytest
 
 from levibot_core.errors import RegistryError
 from levibot_core.models.bundle import ModelBundle
+from levibot_core.resilience import Dependency, Patience
 from levibot_core.stores.paths import Home
 from levibot_serving.cache import find_bundle
 from levibot_serving.home_registry import HomeRegistry
 from levibot_serving.metrics import Metrics
 from levibot_serving.registry import GuardedRegistry, MlflowRegistry, ModelRegistry
-from levibot_serving.resilience import Dependency, Patience
 
 # MLflow 3.17 maps its tables with what SQLAlchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")

@@ -20,6 +20,7 @@ from tenacity import (
 )
 
 from levibot_core.errors import ConfigurationError, SourceUnreachableError
+from levibot_core.resilience import CircuitOpenError, Dependency, Patience
 
 _Answer = TypeVar("_Answer")
 _log = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ class RetryPolicy:
     request_timeout_s: float = 10.0
     pause_ms: int | None = None
     """Pause between requests; None is what the exchange asks for. Only a replay may be asked faster."""
+    open_after: int = 2
+    """Requests in a row that failed for good, after which nobody is asked: the next symbol would only wait as long."""
+    open_s: float = 30.0
+    """For how long; then one request finds out."""
 
 
 class MalformedPageError(ccxt.BadResponse):  # type: ignore[misc]
@@ -100,6 +105,9 @@ class Client:
         if base_url is not None:
             self.api.urls["api"] = _rebased(self.api.urls["api"], base_url.rstrip("/"))
         self._retry = retry
+        # Its attempts are made here, where `Retry-After` is known.
+        patience = Patience(attempts=1, open_after=retry.open_after, open_seconds=retry.open_s)
+        self._dependency = Dependency("exchange", _PASSING, patience=patience)
 
     def ask(self, request: Callable[[], _Answer], insist: bool = True) -> _Answer:
         """The answer to a request, asked again while the failure may pass and patience lasts.
@@ -109,7 +117,8 @@ class Client:
             insist: Whether to ask again also when there was no answer at all, not only when there was a bad one.
 
         Raises:
-            SourceUnreachableError: it failed for good; the cause is in the message.
+            SourceUnreachableError: it failed for good, or was not asked because it did lately; the cause is in the
+                message.
             ccxt.BadSymbol: the exchange does not know the symbol.
         """
         retrying = Retrying(
@@ -120,9 +129,11 @@ class Client:
             reraise=True,
         )
         try:
-            return retrying(request)
+            return self._dependency.call(lambda: retrying(request))
         except ccxt.BadSymbol:
             raise
+        except CircuitOpenError as error:
+            raise unreachable({self.id: error}, "to several requests") from error
         except ccxt.BaseError as error:
             raise unreachable({self.id: error}, f"in up to {self._retry.attempts} attempts") from error
 

@@ -5,9 +5,9 @@ from typing import Any
 import pybreaker
 import pytest
 
+from levibot_core import resilience
 from levibot_core.errors import MissingFeatureError, OnlineStoreError
-from levibot_serving import resilience
-from levibot_serving.resilience import CircuitOpenError, Dependency, Patience
+from levibot_core.resilience import CircuitOpenError, Dependency, Patience
 
 PATIENCE = Patience(attempts=2, longest_pause_s=0.001, open_after=2, open_seconds=0.05)
 

@@ -3,7 +3,7 @@
 A dependency is anything that may be away or slow: the online store on a server, the model registry, the orchestrator,
 an exchange. A call is tried again after a short random pause; when calls fail in a row the circuit opens, callers are
 refused at once, and one call every few seconds finds out whether it is back. What a caller does instead is its own
-business, see `levibot_serving.feature_reader`; waiting without blocking the event loop is `levibot_serving.lane`'s.
+business; so is to wait without blocking an event loop.
 
 A breaker holds a lock while it calls, so a dependency is called by one thread at a time. That is on purpose: a slow
 dependency never holds more than one thread.
@@ -72,7 +72,7 @@ class Dependency:
         self,
         name: DependencyName,
         failures: tuple[type[Exception], ...],
-        observer: DependencyObserver,
+        observer: DependencyObserver | None = None,
         patience: Patience | None = None,
     ) -> None:
         """A closed circuit.
@@ -80,13 +80,13 @@ class Dependency:
         Args:
             name: What it is called in metrics and messages.
             failures: Exceptions that say that the dependency is not well. Any other is an answer.
-            observer: Is told of retries, failures and the state of the circuit.
+            observer: Is told of retries, failures and the state of the circuit; nobody is, if None.
             patience: The defaults of `Patience` when not given.
         """
         self.name = name
         self.patience = patience or Patience()
         self._failures = failures
-        self._observer = observer
+        self._observer = observer = observer or _Nobody()
         self._last_failure: Exception | None = None
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=self.patience.open_after,
@@ -137,6 +137,19 @@ class Dependency:
 
     def _note_retry(self, _state: RetryCallState) -> None:
         self._observer.count_retry(self.name)
+
+
+class _Nobody:
+    """Is told and does nothing."""
+
+    def count_retry(self, dependency: str) -> None:
+        """See `DependencyObserver`."""
+
+    def count_dependency_failure(self, dependency: str) -> None:
+        """See `DependencyObserver`."""
+
+    def set_circuit_state(self, dependency: str, state: CircuitState) -> None:
+        """See `DependencyObserver`."""
 
 
 class _Listener(pybreaker.CircuitBreakerListener):
