@@ -32,10 +32,11 @@ AFTER_S = 12.0
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """Monotonic seconds: when the fault began, was noticeable to the API at the latest, was mended, and the end."""
+    """Monotonic seconds: when the fault began, was noticeable to the API at the latest, began to be mended, and was."""
 
     broken: float
     noticed: float
+    mending: float
     mended: float
 
 
@@ -71,8 +72,9 @@ def _one(scenario: Scenario, served: ServedHome, second: ModelBundle, expected: 
             scenario.break_it(stage)
             noticed = time.monotonic() + scenario.noticed_within_s
             time.sleep(fault_s)
+            mending = time.monotonic()
             scenario.mend(stage)
-            times = _Times(broken, noticed, time.monotonic())
+            times = _Times(broken, noticed, mending, time.monotonic())
             time.sleep(AFTER_S)
         answers = engines.answers
     return _judged(scenario, answers, times, expected)
@@ -83,7 +85,9 @@ def _judged(scenario: Scenario, answers: Sequence[Answer], times: _Times, expect
     unflagged = [
         answer
         for answer in during
+        # What was asked before the mending and answered after it may be as good as ever.
         if times.noticed <= answer.sent
+        and answer.received < times.mending
         and answer.status == 200
         and not scenario.is_healthy_while_broken(answer)
         and not answer.flagged
