@@ -90,6 +90,7 @@ def certify(
     on_outcome: OnOutcome,
     plan: Sequence[Market] | None = None,
     run: Callable[[Sequence[Job]], Iterable[MarketOutcome]] | None = None,
+    planted: int | None = None,
 ) -> CertificateFiles:
     """Run every market that is not finished yet, one process per core, and write the certificate.
 
@@ -104,13 +105,16 @@ def certify(
         on_outcome: Told of the progress, in this process.
         plan: The markets, where they are not to be those of `plan_markets`.
         run: Runs jobs and gives their outcomes as they finish; `run_jobs` if None.
+        planted: How many with each planted edge, as `plan_markets` takes it.
 
     Raises:
         HomeBusyError: another process certifies in this folder.
         LevibotError: the platform failed on a market, which is no verdict; what was finished before stays.
     """
     recorded = settings.market_data
-    chosen = plan or plan_markets(markets, seed, DAYS, settings.symbols[:SYMBOLS], recorded=recorded is not None)
+    chosen = plan or plan_markets(
+        markets, seed, DAYS, settings.symbols[:SYMBOLS], recorded=recorded is not None, planted=planted
+    )
     folder = folder.expanduser().absolute()
     tried = _tried(settings)
     with _alone(folder):

@@ -127,9 +127,16 @@ class Certificate(BaseModel):
 
 
 def plan_markets(
-    markets: int, seed: int, days: int, symbols: Sequence[str], *, recorded: bool, edges: Sequence[float] = EDGES
+    markets: int,
+    seed: int,
+    days: int,
+    symbols: Sequence[str],
+    *,
+    recorded: bool,
+    planted: int | None = None,
+    edges: Sequence[float] = EDGES,
 ) -> tuple[Market, ...]:
-    """The markets of a certificate: `markets` without an edge, and a tenth as many of each planted edge, at least two.
+    """The markets of a certificate: `markets` without an edge, and `planted` of each planted edge.
 
     With recorded candles every other market without an edge is made of them, of these every other one without its sign
     and one without its order. A longer plan of the same seed begins with the same markets of each kind, so that
@@ -141,18 +148,19 @@ def plan_markets(
         days: Length of each, days.
         symbols: What they trade.
         recorded: Whether there are recorded candles to draw from.
+        planted: How many of each planted edge, at least 1; a tenth of `markets`, at least two, if None.
         edges: Sizes of the planted ones.
     """
     cycle: tuple[MarketKind, ...] = ("simulated", "sign", "simulated", "order") if recorded else ("simulated",)
     shape = {"days": days, "symbols": tuple(symbols)}
     without = (Market(kind=cycle[number % len(cycle)], seed=seed + number, **shape) for number in range(markets))
-    each = max(2, markets // MARKETS_PER_PLANTED)
-    planted = (
+    each = max(2, markets // MARKETS_PER_PLANTED) if planted is None else planted
+    with_edge = (
         Market(kind="simulated", seed=_PLANTED_SEEDS_FROM * (size + 1) + seed + number, edge=edge, **shape)
         for number in range(each)
         for size, edge in enumerate(edges)
     )
-    return (*without, *planted)
+    return (*without, *with_edge)
 
 
 def certify_outcomes(outcomes: Sequence[MarketOutcome], platform: Platform, created_at: AwareDatetime) -> Certificate:

@@ -15,7 +15,10 @@ from levibot_pipelines.cli.output import JsonOption, messages, print_facts, prin
 
 
 def certify(
-    markets: Annotated[int, typer.Option(min=1, help="Markets without an edge; planted ones come on top.")] = 20,
+    markets: Annotated[int, typer.Option(min=1, help="Markets without an edge.")] = 20,
+    planted: Annotated[
+        int | None, typer.Option(min=1, help="Markets with each planted edge; a tenth, at least two, if unset.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first market; the next ones follow.")] = FIRST_SEED,
     out: Annotated[Path | None, typer.Option(help="Folder to keep it in; among the home's reports if unset.")] = None,
     as_json: JsonOption = False,
@@ -30,7 +33,7 @@ def certify(
     settings = load_settings()
     folder = out or Home.at(settings.home).reports / "certificate"
     with _Bar() as bar:
-        files = run_certificate(settings, markets, seed, folder, bar.show)
+        files = run_certificate(settings, markets, seed, folder, bar.show, planted=planted)
     certificate = files.certificate
     against = judge_certificate(certificate)
     if as_json:

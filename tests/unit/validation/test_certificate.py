@@ -80,6 +80,12 @@ def test_a_longer_plan_holds_the_shorter_one_and_no_market_twice(
     assert set(planted.values()) == {max(2, (shorter + more) // 10)}
 
 
+def test_more_or_fewer_may_be_planted_and_the_ones_there_are_count() -> None:
+    chosen = plan_markets(20, 5, 80, _PLATFORM.symbols, recorded=True, planted=5)
+    assert Counter(market.edge for market in chosen) == {0.0: 20, **dict.fromkeys(EDGES, 5)}
+    assert set(plan_markets(20, 5, 80, _PLATFORM.symbols, recorded=True)) < set(chosen)
+
+
 def test_every_other_market_is_of_recorded_candles_where_there_are_any() -> None:
     kinds = Counter(market.kind for market in plan_markets(20, 1, 80, ("BTC/USDT",), recorded=True) if not market.edge)
     assert kinds == {"simulated": 10, "sign": 5, "order": 5}
