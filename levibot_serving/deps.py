@@ -93,11 +93,6 @@ async def read_store(services: Services, read: Callable[[], _Result]) -> _Result
     return await to_thread.run_sync(read, limiter=_STORE_READERS)
 
 
-def services_of(request: Request) -> Services:
-    """The services of the application that got the request."""
-    return cast(Services, request.app.state.services)
-
-
 def served_model(services: Services) -> ServedModel:
     """The model that answers.
 
@@ -113,7 +108,7 @@ def served_model(services: Services) -> ServedModel:
 
 
 async def _services(request: Request) -> Services:
-    return services_of(request)
+    return cast(Services, request.app.state.services)
 
 
 ServicesDep = Annotated[Services, Depends(_services)]

@@ -5,8 +5,9 @@ and validating the query, dependencies, stacks of contexts) takes three times as
 in a query string is a function of that string, so a string that led to an answer before need not be read again. The
 answer itself is made anew every time.
 
-Nothing else changes: the OpenAPI, a query not seen before, and every error are FastAPI's. Whatever goes wrong on the
-short path is asked again on the long one, which says it in the words it always had.
+Nothing else changes: the OpenAPI and a query not seen before are FastAPI's. A refusal is asked for again on the long
+way, which says it in the words it always had; what nobody foresaw is a defect here as there, logged and answered by
+`levibot_serving.middleware`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +15,9 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from levibot_core.errors import LevibotError
+from levibot_serving.errors import ApiError
 
 MOST_REMEMBERED: Final = 1024
 _LONGEST: Final = 256
@@ -82,6 +86,6 @@ class ShortPath:
         app: FastAPI = scope["app"]
         try:
             return await questions.answer(app, **values)
-        except Exception:  # The ordinary way meets it again, and says it.
+        except (ApiError, LevibotError):  # The ordinary way meets it again, and says it.
             questions.forget(scope["query_string"])
             return None

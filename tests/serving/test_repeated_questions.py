@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from levibot_core.errors import LevibotError
 from levibot_serving import main, repeated_questions
 from levibot_serving.config import ServingSettings
 from levibot_serving.main import create_app
@@ -27,6 +28,7 @@ class Application:
         self.answered: list[str] = []
         self.read: list[str] = []
         self.broken = False
+        self.failure: Exception = LevibotError("away")
         self.questions = questions = RepeatedQuestions("/ask", self._answer)
         read = self.read
 
@@ -35,7 +37,7 @@ class Application:
             return await questions.ask(request, name=name, size=size)
 
         self.app.router.add_api_route("/ask", endpoint, methods=["GET"], response_model=None)
-        self.app.exception_handler(LookupError)(_not_found)
+        self.app.exception_handler(LevibotError)(_not_found)
         if short:
             self.app.add_middleware(ShortPath, questions=questions)
 
@@ -45,7 +47,7 @@ class Application:
     async def _answer(self, app: FastAPI, *, name: str, size: int) -> bytes:
         assert app is self.app
         if name == "none" or self.broken:
-            raise LookupError
+            raise self.failure
         self.answered.append(name)
         return f'["{name}", {size}]'.encode()
 
@@ -106,11 +108,21 @@ async def test_what_goes_wrong_is_said_by_the_ordinary_way_until_there_is_an_ans
         asked.broken = True
         for _ in range(2):
             refused = await client.get("/ask?name=BTC")
-            assert (refused.status_code, refused.text) == (404, "nothing: LookupError()")
+            assert (refused.status_code, refused.text) == (404, "nothing: LevibotError('away')")
         asked.broken = False
         for _ in range(2):
             assert (await client.get("/ask?name=BTC")).json() == ["BTC", 3]
     assert asked.read == ["name=BTC"] * 4
+
+
+async def test_what_nobody_foresaw_is_not_tried_a_second_time() -> None:
+    asked = Application(short=True)
+    async with asked.client() as client:
+        await client.get("/ask?name=BTC")
+        asked.broken, asked.failure = True, ZeroDivisionError()
+        with pytest.raises(ZeroDivisionError):
+            await client.get("/ask?name=BTC")
+    assert asked.read == ["name=BTC"]
 
 
 async def test_strangers_cannot_fill_the_memory_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,27 @@ async def test_a_repeated_question_is_answered_with_the_newest_features(
     assert prices == [100.0, 100.0, 101.0, 102.0]
 
 
+async def test_a_defect_met_by_a_repeated_question_is_an_internal_error(
+    api: Api,
+    stub_registry: Any,
+    lightgbm_bundle: Bundles,
+    features: SqliteOnlineStore,
+    vector: Vector,
+    error_of: ErrorOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    stub_registry.hold(lightgbm_bundle())
+    features.put([vector()])
+    async with api() as client:
+        assert (await client.get("/ai/predict?symbol=BTCUSDT")).status_code == 200
+        monkeypatch.setattr("levibot_serving.routes.ai.forecast", broken)
+        response = await client.get("/ai/predict?symbol=BTCUSDT")
+    assert (response.status_code, error_of(response)["code"]) == (500, "internal_error")
+
+
 async def test_timeframe_and_horizon_may_be_given_when_they_are_what_is_served(
     api: Api, stub_registry: Any, lightgbm_bundle: Bundles, features: SqliteOnlineStore, vector: Vector
 ) -> None:
